@@ -1,0 +1,235 @@
+"""Frozen, typed configurations that read and write JSON.
+
+A configuration names components by ``Spec`` and imports none of them. Reading is strict: an unknown key is
+refused with the nearest valid one, a value of the wrong type with its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from geovq.errors import ConfigError, unknown_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component by name: ``Spec("kmeans", {"n_codes": 256})``."""
+
+    kind: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images: ``mnist``, ``digits``, ``idx:PATH``, ``npy:PATH``, ``folder:PATH``.
+
+    ``image_size`` and ``channels`` (0: as they are) resize and convert a folder's images.
+    """
+
+    source: str
+    image_size: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One optimisation: AdamW with linear warm-up and cosine decay to zero.
+
+    ``patience`` is the number of epochs without a better validation loss after which training stops
+    (0: never). The weights kept are always those of the best validation epoch.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_epochs: float = 0.5
+    clip_norm: float = 5.0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a number above 0")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """An autoencoder and how it is trained."""
+
+    spec: Spec
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """One method of a comparison.
+
+    ``model`` names one of the run's models; ``tokens`` is the grid (height, width) into which its latent is
+    cut; ``quantizer`` is fitted on the frozen latents, or ``null`` for a model that has its own layer.
+    ``tune`` adds a second arm, ``NAME+tuned``, whose decoder is fine-tuned on this arm's codes.
+    """
+
+    name: str
+    model: str
+    tokens: tuple[int, int]
+    quantizer: Spec | None = None
+    tune: TrainConfig | None = None
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The autoregressive prior trained on the best post-hoc and on the best end-to-end arm."""
+
+    spec: Spec
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A complete run: data, models, arms at one nominal rate, prior, seeds."""
+
+    recipe: str
+    data: DataConfig
+    bits: int
+    models: Mapping[str, ModelConfig]
+    arms: tuple[ArmConfig, ...]
+    prior: PriorConfig
+    seeds: tuple[int, ...] = (0,)
+
+
+def to_json(config: Any) -> Any:
+    """Plain JSON values of a configuration (dataclasses to objects, tuples to lists)."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {key: to_json(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_json(value) for value in config]
+    return config
+
+
+def from_json(kind: type[T], value: Any, path: str = "") -> T:
+    """The configuration of type ``kind`` that ``value`` describes.
+
+    Raises ``ConfigError`` naming the dotted path, what was found and what was expected.
+    """
+    return typing.cast(T, _read(kind, value, path))
+
+
+def with_overrides(config: T, assignments: list[str]) -> T:
+    """A copy of ``config`` with dotted ``key=value`` assignments (``--set``) applied.
+
+    Values are JSON; what is not JSON is a string. Items of a list of named objects are reached by name:
+    ``arms.residual.tune.epochs=3``.
+    """
+    tree = to_json(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: expected key=value")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        _assign(tree, key, value)
+    return from_json(type(config), tree)
+
+
+def _assign(tree: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node, walked = tree, ""
+    for part in parents:
+        node = _child(node, part, walked, key)
+        walked += f"{part}."
+    if isinstance(node, list):
+        _child(node, last, walked, key)  # refuses an unknown item
+        raise ConfigError(f"--set {key}: an item of a list is set field by field, as in {key}.FIELD=VALUE")
+    # Parameters of a Spec may be new; anything else must exist, and the typed read below knows the names.
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {key}: {walked.rstrip('.')} is {node!r} and has no fields")
+    node[last] = value
+
+
+def _child(node: Any, part: str, walked: str, key: str) -> Any:
+    if isinstance(node, list):
+        children = {item.get("name", str(i)) if isinstance(item, dict) else str(i): item
+                    for i, item in enumerate(node)}
+    elif isinstance(node, dict):
+        children = node
+    else:
+        raise ConfigError(f"--set {key}: {walked.rstrip('.')} is {node!r} and has no fields")
+    if part not in children:
+        raise ConfigError(unknown_name("key", f"{walked}{part}", [f"{walked}{name}" for name in children]))
+    return children[part]
+
+
+def _read(kind: Any, value: Any, path: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [a for a in arguments if a is not type(None)]
+        return _read(inner, value, path)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, path)
+    if origin is tuple:
+        return _read_tuple(arguments, value, path)
+    if origin is not None and issubclass(origin, Mapping):
+        _expect(isinstance(value, Mapping), path, value, "an object")
+        return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
+    if kind is float:
+        _expect(isinstance(value, int | float) and not isinstance(value, bool), path, value, "a number")
+        return float(value)
+    if kind is int:
+        _expect(isinstance(value, int) and not isinstance(value, bool), path, value, "a whole number")
+        return value
+    _expect(isinstance(value, kind), path, value, {str: "text", bool: "true or false"}.get(kind, str(kind)))
+    return value
+
+
+def _read_dataclass(kind: Any, value: Any, path: str) -> Any:
+    _expect(isinstance(value, Mapping), path, value, "an object")
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in hints:
+            valid = [_join(path, name) for name in hints]
+            raise ConfigError(unknown_name("key", _join(path, key), valid))
+    for f in dataclasses.fields(kind):
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and f.name not in value:
+            raise ConfigError(f"key '{_join(path, f.name)}' is missing")
+    read = {key: _read(hints[key], item, _join(path, key)) for key, item in value.items()}
+    try:
+        return kind(**read)
+    except ConfigError as error:
+        raise ConfigError(_join(path, str(error))) from None
+
+
+def _read_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    _expect(isinstance(value, list | tuple), path, value, "a list")
+    if arguments[-1] is Ellipsis:
+        kinds = [arguments[0]] * len(value)
+    else:
+        kinds = list(arguments)
+        _expect(len(value) == len(kinds), path, value, f"a list of {len(kinds)}")
+    return tuple(_read(k, item, _join(path, str(i))) for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _expect(condition: bool, path: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"key '{path}' is {json.dumps(value, default=str)}; expected {expected}")

@@ -1,0 +1,80 @@
+"""Names of components: ``kind -> "module:Class"``, resolved only when used.
+
+Adding a quantizer, layer, model or prior costs one file and one line here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+from geovq.config import Spec
+from geovq.errors import ConfigError, unknown_name
+
+FAMILIES: dict[str, dict[str, str]] = {
+    "model": {
+        "vae": "geovq.models.vae:VAE",
+        "vqvae": "geovq.models.vqvae:VQVAE",
+    },
+    "layer": {
+        "ema": "geovq.vq.ema:EMAVQ",
+    },
+    "quantizer": {
+        "kmeans": "geovq.quantizers.kmeans:KMeansQuantizer",
+        "gaussian": "geovq.quantizers.gaussian:GaussianQuantizer",
+        "geodesic": "geovq.quantizers.geodesic:GeodesicQuantizer",
+        "residual": "geovq.quantizers.residual:ResidualQuantizer",
+    },
+    "prior": {
+        "uniform": "geovq.priors.uniform:UniformPrior",
+        "unigram": "geovq.priors.unigram:UnigramPrior",
+        "transformer": "geovq.priors.transformer:TransformerPrior",
+    },
+}
+
+
+def register(family: str, kind: str, target: str) -> None:
+    """Add a component under ``family``; ``target`` is ``"module:Class"``."""
+    FAMILIES[family][kind] = target
+
+
+def resolve(family: str, kind: str) -> type:
+    """The class behind ``kind``. Raises ``ConfigError`` with the nearest name if there is none."""
+    kinds = FAMILIES[family]
+    if kind not in kinds:
+        raise ConfigError(unknown_name(family, kind, kinds))
+    module, _, name = kinds[kind].partition(":")
+    component: type = getattr(import_module(module), name)
+    return component
+
+
+def check(family: str, spec: Spec, supplied: tuple[str, ...] = ()) -> None:
+    """Refuse a Spec that its class would not take. ``supplied`` are arguments that the caller will add."""
+    signature = inspect.signature(resolve(family, spec.kind))
+    for key in spec.params:
+        if key not in signature.parameters or key in supplied:
+            valid = [name for name in signature.parameters if name not in supplied]
+            raise ConfigError(unknown_name(f"parameter of {family} '{spec.kind}'", key, valid))
+    try:
+        signature.bind(**dict.fromkeys(supplied), **spec.params)
+    except TypeError as error:
+        raise ConfigError(f"{family} '{spec.kind}': {error}; give it under params") from None
+
+
+def build(family: str, spec: Spec, **supplied: Any) -> Any:
+    """The component that ``spec`` names, constructed."""
+    check(family, spec, tuple(supplied))
+    return resolve(family, spec.kind)(**supplied, **spec.params)
+
+
+def kind_of(family: str, component: object) -> str:
+    """The kind under which the class of ``component`` is registered."""
+    target = f"{type(component).__module__}:{type(component).__qualname__}"
+    for kind, name in FAMILIES[family].items():
+        if name == target:
+            return kind
+    raise ConfigError(
+        f"{type(component).__qualname__} is not registered as a {family}; "
+        f"call geovq.registry.register('{family}', KIND, '{target}') before saving it"
+    )

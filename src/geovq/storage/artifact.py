@@ -1,0 +1,120 @@
+"""An artefact: a folder with ``config.json``, ``model.safetensors`` and a ``manifest.json`` of SHA-256 hashes.
+
+Tokenizers, priors, quantizers, codes, latents and checkpoints are all stored so. Hashes are checked before
+anything is parsed, because a damaged safetensors file often loads without complaint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as serialize_tensors
+
+from geovq.errors import CorruptArtifactError
+from geovq.storage.atomic import new_folder, write_bytes, write_json
+
+SCHEMA = 1
+CONFIG, TENSORS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_artifact(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], stage: str = ""
+) -> None:
+    """Write an artefact atomically. ``stage`` is the fingerprint of the inputs it was made from, if any."""
+    with new_folder(Path(folder)) as scratch:
+        write_artifact(scratch, config, tensors)
+        seal(scratch, stage)
+
+
+def write_artifact(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write an artefact's config and tensors into an existing scratch folder; ``seal`` completes it."""
+    write_json(folder / CONFIG, {"schema": SCHEMA, **config})
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_bytes(folder / TENSORS, serialize_tensors(contiguous))
+
+
+def seal(folder: Path, stage: str = "") -> None:
+    """Write the manifest: the hash of every file in ``folder``, and the fingerprint of its inputs."""
+    files = {
+        str(path.relative_to(folder)): file_hash(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "stage": stage, "files": files})
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of ``folder``, after every file in it was compared with its hash.
+
+    Raises ``CorruptArtifactError`` naming the first file that is missing or differs.
+    """
+    folder = Path(folder)
+    manifest = read_json(folder / MANIFEST)
+    _check_schema(manifest, folder / MANIFEST)
+    for name, expected in manifest.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptArtifactError(f"{path}: missing, though {MANIFEST} lists it; make the artefact again")
+        found = file_hash(path)
+        if found != expected:
+            raise CorruptArtifactError(
+                f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; the file was altered or "
+                "truncated; make the artefact again"
+            )
+    return manifest
+
+
+def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and tensors of a verified artefact; every floating-point tensor is finite."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CorruptArtifactError(f"{folder}: no such folder; expected one with {CONFIG} and {TENSORS}")
+    verify(folder)
+    config = read_json(folder / CONFIG)
+    _check_schema(config, folder / CONFIG)
+    path = folder / TENSORS
+    try:
+        tensors = parse_tensors(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise CorruptArtifactError(f"{path}: not a readable safetensors file: {error}") from None
+    for name, array in tensors.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise CorruptArtifactError(f"{path}: tensor '{name}' holds NaN or infinity; expected finite values")
+    return config, tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises ``CorruptArtifactError`` if it is missing or is not one."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorruptArtifactError(f"{path}: no such file; expected a JSON object") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptArtifactError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CorruptArtifactError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def _check_schema(config: Mapping[str, Any], path: Path) -> None:
+    if config.get("schema") != SCHEMA:
+        raise CorruptArtifactError(f"{path}: schema is {config.get('schema')!r}; this version reads {SCHEMA}")

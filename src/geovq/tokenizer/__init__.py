@@ -1,0 +1,1 @@
+"""Images to codes and back: layouts, tokenizers, decoder fine-tuning."""
