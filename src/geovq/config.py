@@ -52,11 +52,10 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup_epochs: float = 0.5
-    clip_norm: float = 5.0
     patience: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+        for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a number above 0")
 
@@ -74,13 +73,14 @@ class ArmConfig:
     """One method of a comparison.
 
     ``model`` names one of the run's models; ``tokens`` is the grid (height, width) into which its latent is
-    cut; ``quantizer`` is fitted on the frozen latents, or ``null`` for a model that has its own layer.
+    cut; ``quantizer`` is fitted on the frozen latents. A model that has its own layer needs neither, and a
+    continuous model with neither is the floor.
     ``tune`` adds a second arm, ``NAME+tuned``, whose decoder is fine-tuned on this arm's codes.
     """
 
     name: str
     model: str
-    tokens: tuple[int, int]
+    tokens: tuple[int, int] | None = None
     quantizer: Spec | None = None
     tune: TrainConfig | None = None
 

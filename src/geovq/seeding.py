@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,3 +59,30 @@ def set_threads(count: int | None = None) -> dict[str, int]:
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
     return thread_counts()
+
+
+@contextmanager
+def seeded_weights(seed: int, purpose: str) -> Iterator[None]:
+    """Initialise modules reproducibly inside the block.
+
+    PyTorch's layers draw their weights from the global generator; it is set here and restored afterwards.
+    """
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, purpose))
+        yield
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Use deterministic kernels inside the block: same machine class, versions and threads, same bytes."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,28 @@
+"""What codes cost: nominally, by their histograms, under a prior."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from geovq.priors import Prior, UnigramPrior
+from geovq.tokenizer.layout import CodeLayout
+
+
+def code_rate(layout: CodeLayout, train_codes: np.ndarray, codes: np.ndarray) -> dict[str, float]:
+    """``bits_nominal`` and ``bits_entropy`` an image of ``codes``, with histograms from ``train_codes``."""
+    unigram = UnigramPrior(layout).fit(train_codes)
+    return {"bits_nominal": layout.bits, "bits_entropy": float(unigram.nll(codes).mean() / math.log(2))}
+
+
+def prior_rate(prior: Prior, train_codes: np.ndarray, codes: np.ndarray) -> dict[str, float]:
+    """Held-out bits of ``codes`` under ``prior``, beside the unigram and uniform floors."""
+    rate = code_rate(prior.layout, train_codes, codes)
+    bits = float(prior.nll(codes).mean() / math.log(2))
+    return {
+        "bits_prior": bits,
+        "prior_bits_per_token": bits / prior.layout.n_slots,
+        "bits_unigram": rate["bits_entropy"],
+        "bits_uniform": rate["bits_nominal"],
+    }

@@ -1,0 +1,6 @@
+"""Autoencoders: the continuous VAE and the VQ-VAE, of the same encoder and decoder classes."""
+
+from geovq.models.vae import VAE
+from geovq.models.vqvae import VQVAE
+
+__all__ = ["VAE", "VQVAE"]

@@ -1,0 +1,45 @@
+"""The continuous variational autoencoder whose latents are quantized after the fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from geovq.models.blocks import ConvDecoder, ConvEncoder
+from geovq.models.likelihood import bernoulli_nats, gaussian_kl_nats
+
+
+class VAE(nn.Module):
+    """Convolutional VAE with a flat latent (Kingma & Welling 2014; beta of Higgins et al. 2017).
+
+    Parameters
+    ----------
+    image_shape : (C, H, W), sides multiples of 4.
+    latent_dim : latent dimensions D.
+    widths : channels of the two convolutions.
+    beta : weight of the KL term. Below 1 it keeps more of the image in the latent.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int = 32,
+        widths: Sequence[int] = (64, 128),
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.latent_shape = (latent_dim,)
+        self.beta = beta
+        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=True)
+        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
+
+    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        """Negative ELBO of images (N, C, H, W), nats an image, with the KL weighted by beta."""
+        (images,) = batch
+        mean, sigma = self.encoder(images)
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
+        bce = bernoulli_nats(self.decoder.logits(mean + sigma * noise), images)
+        kl = gaussian_kl_nats(mean, sigma)
+        return {"total": bce + self.beta * kl, "bce_nats": bce, "kl_nats": kl}

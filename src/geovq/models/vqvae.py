@@ -1,0 +1,56 @@
+"""The VQ-VAE: the VAE's encoder and decoder with a trainable quantizer layer between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovq.config import Spec, from_json
+from geovq.models.blocks import ConvDecoder, ConvEncoder
+from geovq.models.cut import cut, paste, token_dim
+from geovq.models.likelihood import bernoulli_nats
+from geovq.registry import build
+
+
+class VQVAE(nn.Module):
+    """Convolutional VQ-VAE with a flat latent cut into tokens (van den Oord et al. 2017).
+
+    Parameters
+    ----------
+    image_shape : (C, H, W), sides multiples of 4.
+    layer : ``{"kind": "ema", "params": {"n_codes": 256}}``; ``dim`` follows from the cut.
+    latent_dim : latent dimensions D.
+    tokens : grid (height, width) of tokens that the latent is cut into.
+    widths : channels of the two convolutions.
+    seed : of the layer's own draws.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        layer: Mapping[str, Any],
+        latent_dim: int = 32,
+        tokens: Sequence[int] = (2, 4),
+        widths: Sequence[int] = (64, 128),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.latent_shape = (latent_dim,)
+        self.tokens = tuple(tokens)
+        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=False)
+        dim = token_dim(self.latent_shape, self.tokens)
+        self.layer = build("layer", from_json(Spec, layer, "layer"), dim=dim, seed=seed)
+        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
+
+    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        """Reconstruction and quantizer loss of images (N, C, H, W), each per image, and the layer's stats."""
+        (images,) = batch
+        latents, _ = self.encoder(images)
+        tokens = cut(latents, self.tokens)
+        quantized = self.layer(tokens)
+        bce = bernoulli_nats(self.decoder.logits(paste(quantized.z_q, self.latent_shape)), images)
+        commitment = quantized.loss * tokens.shape[1]
+        return {"total": bce + commitment, "bce_nats": bce, "commitment": commitment, **quantized.stats}

@@ -1,0 +1,100 @@
+"""The stages that train autoencoders and store the latents of their images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from geovq.config import Spec, to_json
+from geovq.pipeline.arms import architecture
+from geovq.pipeline.context import SPLITS, Context
+from geovq.registry import build
+from geovq.models.weights import arrays_of, load_arrays
+from geovq.seeding import seeded_weights
+from geovq.storage.artifact import load_artifact, save_artifact
+from geovq.tokenizer.autoencoder import Autoencoder
+from geovq.training import ImageSource, fit
+
+
+def model_inputs(run: Context, name: str, seed: int) -> dict[str, Any]:
+    """What a trained model is determined by."""
+    return {"model": to_json(run.config.models[name]), "data": run.splits.fingerprint, "seed": seed}
+
+
+def train_model(run: Context, name: str, seed: int) -> Path:
+    """Train one of the run's models; the folder of its weights and log."""
+    path = f"checkpoints/{name}/{seed}"
+    config = run.config.models[name]
+    checkpoints = run.training_folder(path)
+
+    def make(folder: Path) -> None:
+        model = new_model(run, name, seed)
+        result = fit(
+            model,
+            ImageSource(run.splits.train),
+            ImageSource(run.splits.validation),
+            config.train,
+            seed=seed,
+            checkpoints=checkpoints,
+            progress=run.progress,
+        )
+        log = {"best_epoch": result.best_epoch, "epochs": result.epochs, "log": result.log}
+        save_artifact(folder, log, arrays_of(model))
+
+    folder = run.stages.run("train", path, model_inputs(run, name, seed), make, arm=name, seed=seed)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return folder
+
+
+def new_model(run: Context, name: str, seed: int) -> nn.Module:
+    """One of the run's models with the initial weights of ``seed``."""
+    with seeded_weights(seed, f"weights of {name}"):
+        model: nn.Module = build(
+            "model", model_spec(run, name, seed), image_shape=run.splits.image_shape
+        )
+    return model
+
+
+def model_spec(run: Context, name: str, seed: int) -> Spec:
+    """The architecture of one of the run's models."""
+    return architecture(run.config.models[name].spec, seed)
+
+
+def trained_model(run: Context, name: str, seed: int) -> nn.Module:
+    """A trained model, from its folder."""
+    model = new_model(run, name, seed)
+    load_arrays(model, load_artifact(run.root / f"checkpoints/{name}/{seed}")[1])
+    return model.eval()
+
+
+def store_latents(run: Context, name: str, seed: int) -> Path:
+    """Posterior mean and sigma of every image under a trained model."""
+
+    def make(folder: Path) -> None:
+        model = trained_model(run, name, seed)
+        autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
+        latents: dict[str, np.ndarray] = {}
+        for split in SPLITS:
+            images = run.images(split)
+            chunks = [autoencoder.posterior(images.images(rows)) for rows in chunks_of(len(images))]
+            latents[f"{split}.mean"] = np.concatenate([mean for mean, _ in chunks])
+            latents[f"{split}.sigma"] = np.concatenate([sigma for _, sigma in chunks])
+        save_artifact(folder, {"kind": "latents", "model": name}, latents)
+
+    return run.stages.run(
+        "latents", f"latents/{name}/{seed}", model_inputs(run, name, seed), make, arm=name, seed=seed
+    )
+
+
+def load_latents(run: Context, name: str, seed: int) -> dict[str, np.ndarray]:
+    """``{"train.mean": (N, *latent_shape), "train.sigma": ..., "validation.mean": ..., ...}``."""
+    return load_artifact(run.root / f"latents/{name}/{seed}")[1]
+
+
+def chunks_of(n: int, size: int = 4096) -> list[slice]:
+    """Slices that cover ``n`` rows."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -1,0 +1,103 @@
+"""The stages that train priors on the best arm of each kind and sample from them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geovq.config import to_json
+from geovq.evaluation.rate import prior_rate
+from geovq.evaluation.records import Record
+from geovq.pipeline.arms import END_TO_END, POST_HOC, Arm
+from geovq.pipeline.context import Context
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.priors import UniformPrior, load_prior, save_prior
+from geovq.registry import build
+from geovq.seeding import seeded_weights
+from geovq.storage.artifact import save_artifact
+from geovq.storage.atomic import write_json
+from geovq.training import TensorSource, fit
+
+N_SAMPLES = 64
+
+
+def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
+    """The post-hoc and the end-to-end arm of lowest validation error, averaged over seeds."""
+
+    def error(arm: Arm) -> float:
+        mine = [r for r in records if r.arm == arm.name and r.split == "validation"]
+        return float(np.mean([r.values["mse"] for r in mine]))
+
+    best = []
+    for kind in (POST_HOC, END_TO_END):
+        candidates = [arm for arm in run.arms if arm.kind == kind]
+        if candidates:
+            best.append(min(candidates, key=error))
+    return best
+
+
+def train_prior(run: Context, arm: Arm, seed: int) -> Path:
+    """Train the run's prior on an arm's training codes; early stopping on validation codes."""
+    path = run.arm_path("priors", arm, seed)
+    checkpoints = run.training_folder(path)
+
+    def make(folder: Path) -> None:
+        codes = codes_of(run, arm, seed)
+        with seeded_weights(seed, f"prior of {arm.name}"):
+            prior = build("prior", run.config.prior.spec, layout=codes.layout)
+        if hasattr(prior, "loss"):
+            train, validation = (
+                TensorSource(torch.from_numpy(codes.splits[split])) for split in ("train", "validation")
+            )
+            result = fit(
+                prior,
+                train,
+                validation,
+                run.config.prior.train,
+                seed=seed,
+                checkpoints=checkpoints,
+                progress=run.progress,
+            )
+            training = {"best_epoch": result.best_epoch, "log": result.log}
+        else:
+            prior.fit(codes.splits["train"])
+            training = {"best_epoch": 0, "log": []}
+        tokenizer = run.root / run.arm_path("tokenizers", arm, seed)
+        save_prior(folder, prior, load_tokenizer(run, arm, seed).fingerprint, tokenizer)
+        write_json(folder / "training.json", training)
+
+    folder = run.stages.run("prior", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return folder
+
+
+def sample_prior(run: Context, arm: Arm, seed: int) -> Path:
+    """Images decoded from codes of the prior, and from uniform codes beside them."""
+
+    def make(folder: Path) -> None:
+        prior, _ = load_prior(run.root / run.arm_path("priors", arm, seed))
+        tokenizer = load_tokenizer(run, arm, seed)
+        pictures = {}
+        for name, source in (("prior", prior), ("uniform", UniformPrior(prior.layout))):
+            images = tokenizer.decode(source.sample(N_SAMPLES, seed=seed))
+            pictures[name] = np.round(images * 255).astype(np.uint8)
+        save_artifact(folder, {"kind": "samples", "arm": arm.name}, pictures)
+
+    path = run.arm_path("samples", arm, seed)
+    return run.stages.run("sample", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
+
+
+def prior_values(run: Context, arm: Arm, seed: int, split: str) -> dict[str, float]:
+    """Held-out bits of an arm's codes under its prior, with the floors."""
+    prior, _ = load_prior(run.root / run.arm_path("priors", arm, seed))
+    codes = codes_of(run, arm, seed)
+    return prior_rate(prior, codes.splits["train"], codes.splits[split])
+
+
+def prior_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
+    """What an arm's prior is determined by."""
+    return {"arm": arm_inputs(run, arm, seed), "prior": to_json(run.config.prior)}

@@ -1,0 +1,89 @@
+"""Files of a run folder that describe the run to its readers: ``run.json`` and ``train_log.csv``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from geovq import __version__
+from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
+from geovq.pipeline.context import SPLITS, Context
+from geovq.pipeline.measure import n_parameters_of
+from geovq.pipeline.tokenizers import training_log
+from geovq.seeding import thread_counts
+from geovq.storage.atomic import write_json, write_text
+
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "faiss-cpu", "lightning-fabric")
+
+
+def write_description(run: Context, command: str, best: list[Arm]) -> None:
+    """Write ``run.json``: command, versions, data, and what a fair comparison asks of every arm."""
+    seed = run.config.seeds[0]
+    versions = {"geovq": __version__, "python": platform.python_version()}
+    arms = {
+        arm.name: {
+            "kind": arm.kind,
+            "about": about(arm),
+            "parameters": n_parameters_of(run, arm, seed),
+            "image_passes": arm.image_passes * len(run.splits.train),
+            "configurations_tried": 1,
+        }
+        for arm in run.arms
+    }
+    write_json(
+        run.root / "run.json",
+        {
+            "schema": 1,
+            "command": command,
+            "versions": versions | {name: version(name) for name in LIBRARIES},
+            "threads": thread_counts(),
+            "data": {
+                "name": run.splits.name,
+                "fingerprint": run.splits.fingerprint,
+                "image_shape": list(run.splits.image_shape),
+                "n": {split: len(run.images(split)) for split in SPLITS},
+            },
+            "arms": arms,
+            "prior_arms": [arm.name for arm in best],
+        },
+    )
+
+
+def about(arm: Arm) -> str:
+    """What an arm does, in a few words."""
+    if arm.kind == FLOOR:
+        return f"posterior means of {arm.config.model}, not quantized"
+    if arm.kind == END_TO_END:
+        text = f"{arm.config.model}, trained with its {arm.model.spec.params['layer']['kind']} layer"
+    else:
+        assert arm.config.quantizer is not None and arm.config.tokens is not None
+        spec = arm.config.quantizer
+        params = ", ".join(f"{key} {value}" for key, value in spec.params.items())
+        height, width = arm.config.tokens
+        text = f"{spec.kind} ({params}) on the frozen latents of {arm.config.model}, {height}x{width} tokens"
+    return f"{text}; decoder tuned on its codes" if arm.tuned else text
+
+
+def write_train_log(run: Context) -> None:
+    """Write ``train_log.csv``: every value of every training of the run so far, one a row."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["model", "seed", "epoch", "split", "name", "value"])
+    for model, seed, folder in _trained(run):
+        for row in training_log(folder):
+            writer.writerow([model, seed, row["epoch"], row["split"], row["name"], f"{row['value']:.8g}"])
+    write_text(run.root / "train_log.csv", lines.getvalue())
+
+
+def _trained(run: Context) -> list[tuple[str, int, Path]]:
+    found: list[tuple[str, int, Path]] = []
+    for seed in run.config.seeds:
+        found += [(name, seed, run.root / f"checkpoints/{name}/{seed}") for name in run.config.models]
+        for arm in run.arms:
+            if arm.tuned:
+                found.append((arm.name, seed, run.root / run.arm_path("tokenizers", arm, seed)))
+            found.append((f"prior of {arm.name}", seed, run.root / run.arm_path("priors", arm, seed)))
+    return [(name, seed, folder) for name, seed, folder in found if folder.exists()]

@@ -1,0 +1,117 @@
+"""The stage that measures an arm on validation and test images and keeps some of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geovq.data import ImageSet
+from geovq.evaluation.codebook import codebook_use, usage_counts
+from geovq.evaluation.rate import code_rate
+from geovq.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
+from geovq.evaluation.records import Record
+from geovq.models.weights import n_parameters
+from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
+from geovq.pipeline.autoencoders import load_latents, trained_model
+from geovq.pipeline.context import Context
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.storage.artifact import load_artifact, save_artifact
+from geovq.tokenizer.autoencoder import Autoencoder
+
+N_PICTURES = 16
+"""Test images kept with their reconstructions: the first ones, and as many of the worst."""
+
+HELD_OUT = ("validation", "test")
+
+
+def evaluate_arm(run: Context, arm: Arm, seed: int) -> Path:
+    """Measure an arm: its records and pictures as one artefact."""
+
+    def make(folder: Path) -> None:
+        measure = _measure_floor if arm.kind == FLOOR else _measure_codes
+        config, tensors = measure(run, arm, seed)
+        save_artifact(folder, {"kind": "evaluation", "arm": arm.name, **config}, tensors)
+
+    path = run.arm_path("evaluation", arm, seed)
+    return run.stages.run("evaluate", path, arm_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
+
+
+def records_of(run: Context, arm: Arm, seed: int) -> list[Record]:
+    """The records that ``evaluate_arm`` measured."""
+    config, _ = load_artifact(run.root / run.arm_path("evaluation", arm, seed))
+    bits = None if arm.kind == FLOOR else run.config.bits
+    return [
+        Record(arm.name, bits, seed, split, len(run.images(split)), values)
+        for split, values in config["values"].items()
+    ]
+
+
+def n_parameters_of(run: Context, arm: Arm, seed: int) -> int:
+    """Trainable parameters of an arm's encoder and decoder."""
+    model = trained_model(run, arm.config.model, seed)
+    return n_parameters(model.encoder, model.decoder)
+
+
+def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    model = trained_model(run, arm.config.model, seed)
+    autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
+    latents = load_latents(run, arm.config.model, seed)
+    values, pictures = {}, {}
+    for split in HELD_OUT:
+        mean, sigma = latents[f"{split}.mean"], latents[f"{split}.sigma"]
+        measured, kept = _reconstruct(run.images(split), lambda rows, z=mean: autoencoder.decode_latents(z[rows]))
+        kl = float((0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma)).sum(dtype=np.float64) / len(mean))
+        values[split] = {
+            **measured.values,
+            "kl_nats": kl,
+            "total_nats": measured.values["bce_nats"] + kl,
+        }
+        pictures[split] = kept
+    return {"values": values}, pictures["test"]
+
+
+def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    tokenizer = load_tokenizer(run, arm, seed)
+    stored = codes_of(run, arm, seed)
+    latents = load_latents(run, arm.config.model, seed)
+    values: dict[str, dict[str, float]] = {}
+    tensors: dict[str, np.ndarray] = {}
+    for split in HELD_OUT:
+        codes = stored.splits[split]
+        measured, kept = _reconstruct(run.images(split), lambda rows, c=codes: tokenizer.decode(c[rows]))
+        counts = usage_counts(stored.layout, codes)
+        errors = (tokenizer.lookup(codes) - latents[f"{split}.mean"]).astype(np.float64) ** 2
+        distortion = float(errors.sum() / len(codes))
+        values[split] = {
+            **measured.values,
+            **code_rate(stored.layout, stored.splits["train"], codes),
+            **codebook_use(counts),
+            "latent_distortion": distortion,
+        }
+        if arm.kind == END_TO_END:
+            commitment = tokenizer.quantizer.commitment * distortion
+            values[split]["commitment"] = commitment
+            values[split]["total_nats"] = measured.values["bce_nats"] + commitment
+        tensors = {**kept, "usage_counts": counts}
+    return {"values": values}, tensors
+
+
+def _reconstruct(
+    images: ImageSet, decode: Callable[[slice], np.ndarray]
+) -> tuple[Reconstruction, dict[str, np.ndarray]]:
+    measured = evaluate_reconstruction(images, decode)
+    first = np.arange(min(N_PICTURES, len(images)))
+    worst = np.argsort(-measured.errors, kind="stable")[:N_PICTURES]
+    pictures = {}
+    for prefix, chosen in (("", first), ("worst_", worst)):
+        decoded = np.concatenate([decode(slice(i, i + 1)) for i in chosen])
+        pictures[f"{prefix}originals"] = _to_bytes(images.images(chosen))
+        pictures[f"{prefix}reconstructions"] = _to_bytes(decoded)
+    return measured, pictures
+
+
+def _to_bytes(images: np.ndarray) -> np.ndarray:
+    return np.round(images * 255).astype(np.uint8)

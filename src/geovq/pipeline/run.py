@@ -1,0 +1,127 @@
+"""A run, from its configuration to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from geovq.config import RunConfig, to_json
+from geovq.data import load
+from geovq.errors import ConfigError, unknown_name
+from geovq.evaluation.records import Record, metrics_json
+from geovq.pipeline.arms import check_run
+from geovq.pipeline.autoencoders import store_latents, train_model
+from geovq.pipeline.code_priors import prior_arms, prior_values, sample_prior, train_prior
+from geovq.pipeline.context import Context
+from geovq.pipeline.describe import write_description, write_train_log
+from geovq.pipeline.measure import HELD_OUT, evaluate_arm, records_of
+from geovq.pipeline.stages import Stages, Tell
+from geovq.pipeline.tokenizers import encode_images, make_tokenizer
+from geovq.reports import write_report
+from geovq.seeding import set_threads
+from geovq.storage.atomic import write_json
+from geovq.storage.run_folder import open_run_folder
+from geovq.training import Progress
+
+STAGES = ("train", "latents", "tokenizers", "evaluate", "priors", "report")
+"""What ``--stop-after`` may name, in order."""
+
+
+def run_recipe(
+    config: RunConfig,
+    out: Path,
+    *,
+    reuse: list[Path] | None = None,
+    stop_after: str = "report",
+    command: str = "",
+    tell: Tell = lambda line: None,
+    progress: Progress | None = None,
+) -> Path:
+    """Carry out a run in the folder ``out``, going on where an earlier call stopped.
+
+    Parameters
+    ----------
+    config : the complete configuration.
+    reuse : folders of earlier runs; stages of equal inputs are copied from them.
+    stop_after : the last stage to carry out, one of ``STAGES``.
+    command : the command line that the report prints to reproduce the run.
+
+    Raises ``ConfigError``, ``DataError`` or ``StorageError`` before anything is written if the run could not
+    be carried out.
+    """
+    if stop_after not in STAGES:
+        raise ConfigError(unknown_name("stage", stop_after, STAGES))
+    set_threads()
+    splits = load(config.data)
+    check_run(config, splits)
+    stages = Stages(out, reuse or [], tell)
+    open_run_folder(out, to_json(config))
+    run = Context(config, splits, stages, progress)
+    for name in STAGES[: STAGES.index(stop_after) + 1]:
+        _STEPS[name](run, command)
+    return out
+
+
+def _train(run: Context, command: str) -> None:
+    for seed in run.config.seeds:
+        for name in run.config.models:
+            train_model(run, name, seed)
+    write_train_log(run)
+
+
+def _latents(run: Context, command: str) -> None:
+    for seed in run.config.seeds:
+        for name in run.config.models:
+            store_latents(run, name, seed)
+
+
+def _tokenizers(run: Context, command: str) -> None:
+    for seed in run.config.seeds:
+        for arm in run.arms:
+            make_tokenizer(run, arm, seed)
+            encode_images(run, arm, seed)
+    write_train_log(run)
+
+
+def _evaluate(run: Context, command: str) -> None:
+    for seed in run.config.seeds:
+        for arm in run.arms:
+            evaluate_arm(run, arm, seed)
+    records = _records(run)
+    write_json(run.root / "metrics.json", metrics_json(records))
+    write_description(run, command, prior_arms(run, records))
+
+
+def _priors(run: Context, command: str) -> None:
+    records = _records(run)
+    with_prior: dict[tuple[str, int, str], dict[str, float]] = {}
+    for arm in prior_arms(run, records):
+        for seed in run.config.seeds:
+            train_prior(run, arm, seed)
+            sample_prior(run, arm, seed)
+            for split in HELD_OUT:
+                with_prior[arm.name, seed, split] = prior_values(run, arm, seed, split)
+    merged = [
+        Record(r.arm, r.bits, r.seed, r.split, r.n, {**r.values, **with_prior.get((r.arm, r.seed, r.split), {})})
+        for r in records
+    ]
+    write_json(run.root / "metrics.json", metrics_json(merged))
+    write_train_log(run)
+
+
+def _report(run: Context, command: str) -> None:
+    write_report(run.root)
+
+
+def _records(run: Context) -> list[Record]:
+    return [r for seed in run.config.seeds for arm in run.arms for r in records_of(run, arm, seed)]
+
+
+_STEPS: dict[str, Callable[[Context, str], None]] = {
+    "train": _train,
+    "latents": _latents,
+    "tokenizers": _tokenizers,
+    "evaluate": _evaluate,
+    "priors": _priors,
+    "report": _report,
+}

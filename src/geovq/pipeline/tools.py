@@ -1,0 +1,91 @@
+"""Single jobs on stored tokenizers and priors: tokenize, evaluate, sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from geovq.config import DataConfig
+from geovq.data import ImageSplits, load
+from geovq.errors import ConfigError, CorruptArtifactError, StorageError
+from geovq.evaluation.codebook import codebook_use, usage_counts
+from geovq.evaluation.rate import code_rate
+from geovq.evaluation.reconstruction import evaluate_reconstruction
+from geovq.pipeline.autoencoders import chunks_of
+from geovq.pipeline.context import SPLITS
+from geovq.priors import load_prior
+from geovq.reports.grid import write_grid
+from geovq.storage.atomic import storage_errors
+from geovq.tokenizer.codes import StoredCodes, save_codes
+from geovq.tokenizer.finetune import tokenizer_codes
+from geovq.tokenizer.latent import LatentTokenizer
+
+
+def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False) -> StoredCodes:
+    """Encode every split of a data set and store the codes as an artefact in ``out``."""
+    tokenizer = LatentTokenizer.from_pretrained(folder)
+    splits = _fitting(tokenizer, data)
+    with storage_errors(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StorageError(f"{out}: exists and is not an empty folder; choose another --out")
+    codes: dict[str, np.ndarray] = {}
+    extra: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        images = getattr(splits, split)
+        if latents:
+            chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(len(images))]
+            mean, sigma = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+            extra |= {f"{split}.mean": mean, f"{split}.sigma": sigma}
+            codes[split] = tokenizer.encode_latents(mean, sigma)
+        else:
+            codes[split] = tokenizer_codes(tokenizer, images)
+        if images.labels is not None:
+            extra[f"{split}.labels"] = images.labels
+    stored = StoredCodes(tokenizer.layout, tokenizer.fingerprint, codes)
+    save_codes(out, stored, splits.fingerprint, extra)
+    return stored
+
+
+def evaluate(folder: Path, data: DataConfig) -> dict[str, float]:
+    """Metrics of a tokenizer on the test images; code histograms come from the training images."""
+    tokenizer = LatentTokenizer.from_pretrained(folder)
+    splits = _fitting(tokenizer, data)
+    train_codes = tokenizer_codes(tokenizer, splits.train)
+    codes = tokenizer_codes(tokenizer, splits.test)
+    measured = evaluate_reconstruction(splits.test, lambda rows: tokenizer.decode(codes[rows]))
+    use = codebook_use(usage_counts(tokenizer.layout, codes))
+    return {**measured.values, **code_rate(tokenizer.layout, train_codes, codes), **use}
+
+
+def sample(
+    folder: Path, n: int, out: Path, *, temperature: float, top_k: int, top_p: float, seed: int
+) -> None:
+    """Draw ``n`` images from a stored prior and write them as one PNG grid.
+
+    Raises ``CorruptArtifactError`` if the tokenizer beside the prior is not the one it was trained on.
+    """
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out is '{out}'; expected a file name that ends in .png")
+    prior, info = load_prior(folder)
+    tokenizer = LatentTokenizer.from_pretrained(info.tokenizer_path)
+    if tokenizer.fingerprint != info.tokenizer_fingerprint:
+        raise CorruptArtifactError(
+            f"{info.tokenizer_path}: tokenizer {tokenizer.fingerprint[:12]}… is not the one this prior was trained "
+            f"on ({info.tokenizer_fingerprint[:12]}…); train the prior again on this tokenizer's codes"
+        )
+    codes = prior.sample(n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    write_grid(out, tokenizer.decode(codes))
+
+
+def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:
+    """The data set, resized and converted to what the tokenizer expects where the source allows it."""
+    channels, height, width = tokenizer.image_shape
+    if data.source.startswith("folder:") and height == width:
+        data = DataConfig(data.source, image_size=height, channels=channels)
+    splits = load(data)
+    if splits.image_shape != tokenizer.image_shape:
+        raise ConfigError(
+            f"{data.source}: images have shape {splits.image_shape}; this tokenizer expects {tokenizer.image_shape}"
+        )
+    return splits

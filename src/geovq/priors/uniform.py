@@ -1,0 +1,25 @@
+"""The uniform prior: nominal bits, what codes cost when nothing is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from geovq.priors.factorized import FactorizedPrior
+
+
+class UniformPrior(FactorizedPrior):
+    """Every code of a slot's alphabet is equally probable: an image costs ``layout.bits * ln 2`` nats."""
+
+    def log_probabilities(self, slot: int) -> np.ndarray:
+        """``-log K`` for each of the slot's K codes, float64 (K,)."""
+        n_codes = self.layout.slot_alphabets[slot]
+        return np.full(n_codes, -np.log(n_codes))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Nothing: the layout says it all."""
+        return {}
+
+    def load_tensors(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Nothing to take over."""

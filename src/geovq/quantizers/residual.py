@@ -1,0 +1,66 @@
+"""Residual quantization: every level codes what the levels before it left over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from geovq.quantizers.base import Quantizer, as_tensor
+from geovq.quantizers.validation import check_count
+from geovq.search import beam_search, kmeans
+from geovq.seeding import derive_seed
+
+
+class ResidualQuantizer(Quantizer):
+    """A sum of one code from each of L codebooks, found by beam search.
+
+    Level l is k-means on the residuals of the first l - 1 levels, under the codes that the same beam search
+    finds with them. ``K^L`` sums for the storage of ``K L`` vectors.
+
+    Parameters
+    ----------
+    n_codes : K, at every level
+    n_levels : L
+    beam : partial sums kept while coding; 1 is greedy
+    n_iterations : Lloyd iterations a level
+    random_state : seed or generator of the starts
+
+    Attributes
+    ----------
+    codebook_ : (L, K, d)
+
+    Source: Chen, Guan and Wang, "Approximate Nearest Neighbor Search by Residual Vector Quantization",
+    Sensors 2010; beam coding as in Babenko and Lempitsky, CVPR 2014.
+    """
+
+    def __init__(
+        self,
+        n_codes: int = 8,
+        n_levels: int = 2,
+        beam: int = 8,
+        n_iterations: int = 25,
+        random_state: Any = None,
+    ) -> None:
+        self.n_codes = n_codes
+        self.n_levels = n_levels
+        self.beam = beam
+        self.n_iterations = n_iterations
+        self.random_state = random_state
+
+    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
+        for name in ("n_levels", "beam", "n_iterations"):
+            check_count(name, getattr(self, name))
+        codebooks: list[np.ndarray] = []
+        residual = points
+        for level in range(self.n_levels):
+            codebooks.append(kmeans(residual, self.n_codes, derive_seed(seed, "level", level), self.n_iterations))
+            if level < self.n_levels - 1:
+                codebook = np.stack(codebooks)
+                codes = beam_search(as_tensor(points), as_tensor(codebook), self.beam)
+                residual = points - self.look_up(codebook, codes.numpy())
+        self.codebook_ = np.stack(codebooks)
+
+    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+        return beam_search(points, as_tensor(self.codebook_).to(points.device), self.beam)

@@ -1,0 +1,56 @@
+"""What the stages of a run took: seconds and memory, averaged over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from geovq.reports.numbers import duration, rounded
+from geovq.reports.run_files import StageCost
+from geovq.reports.tables import Cell, Column, Row, Table
+
+COLUMNS = (
+    Column("times run", about="How often the stage ran: once a seed, or once in all."),
+    Column("time", about="Wall-clock time of one run of the stage, mean over seeds."),
+    Column("time in all", about="Wall-clock time of the stage, summed over seeds."),
+    Column("peak memory", "MB", about="Largest resident memory of the process during the stage."),
+)
+
+
+def cost_table(stages: Sequence[StageCost]) -> Table:
+    """One row a stage and arm, in the order in which the stages first ran."""
+    groups: dict[tuple[str, str], list[StageCost]] = {}
+    for cost in stages:
+        groups.setdefault((cost.stage, cost.arm or ""), []).append(cost)
+    return Table("stage", COLUMNS, tuple(_row(*name, costs) for name, costs in groups.items()))
+
+
+def total_seconds(stages: Sequence[StageCost]) -> float:
+    """Wall-clock seconds of all stages together."""
+    return sum(cost.seconds for cost in stages)
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """The machine on one line.
+
+    >>> machine_words({"cores": 2, "cpu": "Example CPU", "memory_gb": 8})
+    'Example CPU, 2 cores, 8 GB of memory'
+    """
+    known = {"cpu": "{}", "cores": "{} cores", "memory_gb": "{} GB of memory"}
+    words = [words.format(machine[key]) for key, words in known.items() if key in machine]
+    return ", ".join([*words, *(f"{key} {value}" for key, value in machine.items() if key not in known)])
+
+
+def _row(stage: str, arm: str, costs: Sequence[StageCost]) -> Row:
+    seconds = total_seconds(costs)
+    memory = [cost.peak_memory_mb for cost in costs if cost.peak_memory_mb is not None]
+    return Row(
+        stage,
+        arm,
+        (
+            Cell(str(len(costs))),
+            Cell(duration(seconds / len(costs))),
+            Cell(duration(seconds)),
+            Cell(rounded(max(memory)) if memory else "–"),
+        ),
+    )

@@ -1,0 +1,161 @@
+"""One self-contained HTML page from a run folder: the verdict first, then all that it rests on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from geovq.config import to_json
+from geovq.reports import figures
+from geovq.reports.comparability import caution, comparability
+from geovq.reports.costs import cost_table, machine_words, total_seconds
+from geovq.reports.numbers import duration, rounded
+from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
+from geovq.reports.run_files import KIND_WORDS, LogRow, RunFiles, read_run
+from geovq.reports.tables import PRIOR_METRICS, metric_table, ordered_arms
+from geovq.reports.verdict import verdict
+from geovq.storage.artifact import file_hash, fingerprint
+from geovq.storage.atomic import new_folder, write_text
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A contact sheet with the arm it shows and a note on it."""
+
+    label: str
+    note: str
+    picture: Picture
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` into a run folder, from its files alone; the page's path.
+
+    The same files give the same bytes. Raises ``InputError`` if ``folder`` is not a run folder or one of its
+    files is damaged.
+    """
+    run = read_run(folder)
+    context = _context(run)
+    pictures = {"test-mse": context["error_figure"], "codebook-use": context["usage"]}
+    for i, (model, picture) in enumerate(context["training"], 1):
+        pictures[f"training-{i}-{_slug(model)}"] = picture
+    for section, strips in context["sheets"].items():
+        for i, strip in enumerate(strips, 1):
+            pictures[f"{section}-{i}-{_slug(strip.label)}"] = strip.picture
+    with new_folder(run.folder / "figures") as figure_folder:
+        for name, picture in pictures.items():
+            if picture is not None:
+                (figure_folder / f"{name}.png").write_bytes(picture.png)
+    page = run.folder / "report.html"
+    write_text(page, _environment().get_template("report.html.j2").render(context))
+    return page
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("geovq.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["rounded"] = rounded
+    return environment
+
+
+def _context(run: RunFiles) -> dict[str, Any]:
+    decision = verdict(run.records, run.arms)
+    contest, info = decision.contest, run.info
+    checks = comparability(run.records, info, contest) if contest and info else []
+    test = [r for r in run.records if r.split == "test"]
+    config = to_json(run.config)
+    return {
+        "run": run,
+        "kinds": KIND_WORDS,
+        "verdict": decision.text,
+        "caution": caution(checks),
+        "checks": checks,
+        "contest": contest,
+        "n_seeds": len({r.seed for r in test}),
+        "n_images": sorted({r.n for r in test}),
+        "table": metric_table(run.records, run.arms),
+        "error_figure": figures.error_figure(run.records, run.arms),
+        "sheets": _sheets(run),
+        "usage": _usage(run),
+        "prior_table": metric_table(run.records, run.arms, PRIOR_METRICS, only=_prior_arms(run)),
+        "training": _training(run.log),
+        "costs": cost_table(run.cost.stages),
+        "total_time": duration(total_seconds(run.cost.stages)),
+        "machine": machine_words(run.cost.machine),
+        "config_text": json.dumps(config, indent=2),
+        "fingerprints": {
+            "configuration": fingerprint(config),
+            "metrics.json": file_hash(run.folder / "metrics.json"),
+            **({"data": info.data.fingerprint} if info else {}),
+        },
+        "metrics_script": _script_json(run.folder / "metrics.json"),
+    }
+
+
+def _sheets(run: RunFiles) -> dict[str, list[Strip]]:
+    """Contact sheets by section: reconstructions (originals first), worst cases, samples."""
+    arms = ordered_arms(run.records)
+    evaluations = {a: found for a, bits in arms if (found := run.evaluation(a, bits)) is not None}
+    samples = {a: found for a, bits in arms if (found := run.samples(a, bits)) is not None}
+    shapes = [t[k].shape[1:] for found, k in ((evaluations, "originals"), (samples, "prior"))
+              for t in found.values()]
+    columns = images_a_row(shapes[0], 3 * len(evaluations) + 4 * len(samples) + 1) if shapes else 1
+    sheets: dict[str, list[Strip]] = {"reconstructions": [], "worst": [], "samples": []}
+    for arm, tensors in evaluations.items():
+        note = KIND_WORDS[run.arms[arm].kind] if arm in run.arms else ""
+        if not sheets["reconstructions"]:
+            originals = contact_sheet(tensors["originals"][:columns], columns, "Original test images.")
+            sheets["reconstructions"].append(Strip("original", "", originals))
+        alt = f"The same images reconstructed by {arm}."
+        again = contact_sheet(tensors["reconstructions"][:columns], columns, alt)
+        sheets["reconstructions"].append(Strip(arm, note, again))
+        pair = [tensors[name][:columns] for name in ("worst_originals", "worst_reconstructions")]
+        alt = f"Worst test images of {arm}: originals above, reconstructions below."
+        sheets["worst"].append(Strip(arm, note, contact_sheet(np.concatenate(pair), len(pair[0]), alt)))
+    for arm, tensors in samples.items():
+        for name, note in (("prior", "codes from the prior"), ("uniform", "codes drawn uniformly")):
+            alt = f"Images decoded by {arm} from {note}."
+            sheet = contact_sheet(tensors[name][: 2 * columns], max(columns // 2, FEWEST), alt)
+            sheets["samples"].append(Strip(arm, note, sheet))
+    return sheets
+
+
+def _usage(run: RunFiles) -> Picture | None:
+    counts = {
+        arm: tensors["usage_counts"]
+        for arm, bits in ordered_arms(run.records)
+        if (tensors := run.evaluation(arm, bits)) is not None and "usage_counts" in tensors
+    }
+    return figures.usage_figure(counts) if counts else None
+
+
+def _prior_arms(run: RunFiles) -> list[str]:
+    return sorted({r.arm for r in run.records if r.split == "test" and "bits_prior" in r.values})
+
+
+def _training(log: tuple[LogRow, ...]) -> list[tuple[str, Picture]]:
+    models: Mapping[str, list[LogRow]] = {row.model: [] for row in log}
+    for row in log:
+        models[row.model].append(row)
+    return [(model, figures.training_figure(model, rows)) for model, rows in models.items()]
+
+
+def _script_json(path: Path) -> Markup:
+    """A JSON file's text, safe inside a script element (no ``<`` is left), that parses to the same values."""
+    return Markup(path.read_text(encoding="utf-8").replace("<", "\\u003c"))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9+._-]", "_", name)

@@ -1,0 +1,203 @@
+"""The files of a run folder that a report is made from, read and checked.
+
+``config.json`` and ``metrics.json`` must be there. The others appear as a run advances; while one is missing,
+what it would say is None or empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from geovq.config import RunConfig, from_json
+from geovq.errors import CorruptArtifactError, InputError
+from geovq.evaluation.records import Record, read_metrics
+from geovq.storage.artifact import load_artifact, read_json
+
+T = TypeVar("T")
+
+SCHEMA = 1
+KIND_WORDS = {"floor": "continuous floor", "post-hoc": "after the fact", "end-to-end": "end to end"}
+
+
+@dataclass(frozen=True)
+class ArmInfo:
+    """What an arm is and what it was given.
+
+    ``kind`` is a key of ``KIND_WORDS``; ``parameters`` counts encoder and decoder; ``image_passes`` are the
+    epochs' worth of images that went through the network.
+    """
+
+    kind: str
+    parameters: int
+    image_passes: float
+    configurations_tried: int
+    about: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KIND_WORDS:
+            raise CorruptArtifactError(f"arm kind is '{self.kind}'; expected one of {', '.join(KIND_WORDS)}")
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The images of a run: name, SHA-256, shape (C, H, W) and number in each split."""
+
+    name: str
+    fingerprint: str
+    image_shape: tuple[int, ...]
+    n: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """``run.json``: how the run was started, on what, with which arms."""
+
+    command: str
+    versions: Mapping[str, str]
+    data: DataInfo
+    arms: Mapping[str, ArmInfo]
+    prior_arms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Time and memory of one stage; ``arm`` and ``seed`` are None where a stage serves all of them."""
+
+    stage: str
+    seconds: float
+    arm: str | None = None
+    seed: int | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """``cost.json``: the machine and what each stage took on it."""
+
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[StageCost, ...] = ()
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of ``train_log.csv``."""
+
+    model: str
+    seed: int
+    epoch: float
+    split: str
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run folder's contents, except the artefacts, which are read on demand."""
+
+    folder: Path
+    config: RunConfig
+    records: tuple[Record, ...]
+    info: RunInfo | None
+    cost: RunCost
+    log: tuple[LogRow, ...]
+
+    @property
+    def arms(self) -> Mapping[str, ArmInfo]:
+        """What is known of each arm; empty before ``run.json`` is written."""
+        return self.info.arms if self.info else {}
+
+    def evaluation(self, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
+        """Images and code use of one arm at the run's first seed, or None if there are none yet."""
+        return self._tensors("evaluation", arm, bits)
+
+    def samples(self, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
+        """Images sampled from the prior on one arm at the run's first seed, or None."""
+        return self._tensors("samples", arm, bits)
+
+    def _tensors(self, what: str, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
+        if arm in {"", ".", ".."} or "/" in arm or "\\" in arm:
+            raise InputError(f"{self.folder}: arm name '{arm}' is not a folder name; rename the arm")
+        rate = "continuous" if bits is None else f"{bits:g}"
+        folder = self.folder / what / arm / rate / str(self.config.seeds[0])
+        return load_artifact(folder)[1] if folder.is_dir() else None
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder. Raises ``InputError`` if it is not one or a file in it is damaged."""
+    folder = Path(folder)
+    for name in ("config.json", "metrics.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: has no {name}; expected a run folder (geovq run ... --out DIR)")
+    info, cost = folder / "run.json", folder / "cost.json"
+    records = tuple(read_metrics(folder / "metrics.json"))
+    check_one_rate(records, str(folder / "metrics.json"))
+    return RunFiles(
+        folder=folder,
+        config=from_json(RunConfig, read_json(folder / "config.json")),
+        records=records,
+        info=read_info(read_json(info), str(info)) if info.is_file() else None,
+        cost=read_cost(read_json(cost), str(cost)) if cost.is_file() else RunCost(),
+        log=_read_log(folder / "train_log.csv"),
+    )
+
+
+def check_one_rate(records: Iterable[Record], where: str) -> None:
+    """Refuse an arm measured at two rates: a table has one row an arm, and means over rates mean nothing."""
+    rates: dict[str, float | None] = {}
+    for record in records:
+        first = rates.setdefault(record.arm, record.bits)
+        if first != record.bits:
+            raise InputError(
+                f"{where}: arm '{record.arm}' is at {first} and {record.bits} bits; expected one rate an arm"
+            )
+
+
+def read_info(content: Mapping[str, Any], where: str) -> RunInfo:
+    """``run.json``; keys that reports do not use are passed over."""
+    _check_schema(content, where)
+    arms = {name: _known(ArmInfo, arm) for name, arm in content.get("arms", {}).items()}
+    data = _known(DataInfo, content.get("data"))
+    return from_json(RunInfo, _known(RunInfo, {**content, "arms": arms, "data": data}), where)
+
+
+def read_cost(content: Mapping[str, Any], where: str) -> RunCost:
+    """``cost.json``; keys that reports do not use are passed over."""
+    _check_schema(content, where)
+    stages = [_known(StageCost, stage) for stage in content.get("stages", [])]
+    return from_json(RunCost, _known(RunCost, {**content, "stages": stages}), where)
+
+
+def _check_schema(content: Mapping[str, Any], where: str) -> None:
+    found = content.get("schema")
+    if found != SCHEMA:
+        raise CorruptArtifactError(f"{where}: schema is {found!r}; this version reads {SCHEMA}")
+
+
+def _known(kind: Any, value: Any) -> Any:
+    names = {f.name for f in dataclasses.fields(kind)}
+    return {k: v for k, v in value.items() if k in names} if isinstance(value, Mapping) else value
+
+
+def _read_log(path: Path) -> tuple[LogRow, ...]:
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        try:
+            return tuple(
+                LogRow(row["model"], int(row["seed"]), float(row["epoch"]), row["split"], row["name"],
+                       float(row["value"]))
+                for row in reader
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptArtifactError(
+                f"{path}: line {reader.line_num} is not model,seed,epoch,split,name,value ({error}); "
+                "run the training stage again"
+            ) from None

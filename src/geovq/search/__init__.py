@@ -1,0 +1,20 @@
+"""Finding codes: nearest in chunks, beam over levels, k-means with pinned settings; one of each."""
+
+from geovq.search.beam import beam_search
+from geovq.search.cells import cell_means, distinct_rows
+from geovq.search.kmeans import kmeans
+from geovq.search.nearest import (
+    nearest_codes,
+    nearest_codes_and_distances,
+    nearest_codes_weighted,
+)
+
+__all__ = [
+    "beam_search",
+    "cell_means",
+    "distinct_rows",
+    "kmeans",
+    "nearest_codes",
+    "nearest_codes_and_distances",
+    "nearest_codes_weighted",
+]

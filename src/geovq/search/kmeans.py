@@ -1,0 +1,100 @@
+"""k-means on faiss with every setting pinned, finished exactly."""
+
+from __future__ import annotations
+
+import warnings
+
+import faiss
+import numpy as np
+import torch
+
+from geovq.errors import InputError
+from geovq.search.cells import cell_means, distinct_rows
+from geovq.search.nearest import nearest_codes_and_distances
+from geovq.seeding import derive_seed
+
+
+def kmeans(
+    points: np.ndarray,
+    n_codes: int,
+    seed: int,
+    n_iterations: int = 25,
+    max_points_per_code: int = 1024,
+) -> np.ndarray:
+    """A codebook of ``n_codes`` means by Lloyd's algorithm.
+
+    faiss computes in float32 on centred, scaled data and on at most ``max_points_per_code * n_codes`` points;
+    then all points are assigned once more, codes without points are moved to the worst-served ones, and the
+    means are taken exactly. If fewer points are distinct than there are codes, they become the codebook, the
+    first of them fills it up (equal codes lose ties, so the filling is never used) and a warning says so.
+
+    Parameters
+    ----------
+    points : float (n, d), finite
+    n_codes : K, at most n
+    seed : of the start
+    n_iterations : Lloyd iterations
+    max_points_per_code : more points than this times K are sampled
+
+    Returns
+    -------
+    (K, d) in the dtype of ``points``
+
+    Raises
+    ------
+    InputError
+        If ``n_codes`` is below 1 or above n.
+    """
+    if not 1 <= n_codes <= len(points):
+        raise InputError(
+            f"n_codes is {n_codes}, but n_samples={len(points)}; expected 1 <= n_codes <= n_samples"
+        )
+    first, _ = distinct_rows(points)
+    if len(first) < n_codes:
+        warnings.warn(
+            f"n_codes is {n_codes}, but only {len(first)} points are distinct; {n_codes - len(first)} codes "
+            "will never be used",
+            UserWarning,
+            stacklevel=2,
+        )
+        padding = np.repeat(points[first[:1]], n_codes - len(first), axis=0)
+        return np.concatenate([points[first], padding])
+    # Centred and scaled, float32 has its digits where the points differ, and no square overflows.
+    offset = points.mean(0, dtype=np.float64)
+    centered = points - offset
+    scale = float(np.abs(centered).max()) or 1.0
+    centered /= scale
+    codebook = _faiss_kmeans(centered.astype(np.float32), n_codes, seed, n_iterations, max_points_per_code)
+    codebook = _exact_means(centered, codebook.astype(np.float64))
+    return (codebook * scale + offset).astype(points.dtype)
+
+
+def _faiss_kmeans(
+    points: np.ndarray, n_codes: int, seed: int, n_iterations: int, max_points_per_code: int
+) -> np.ndarray:
+    clustering = faiss.Kmeans(
+        points.shape[1],
+        n_codes,
+        niter=n_iterations,
+        seed=derive_seed(seed, "kmeans") % 2**31,
+        min_points_per_centroid=1,
+        max_points_per_centroid=max_points_per_code,
+    )
+    clustering.train(np.ascontiguousarray(points))
+    return np.asarray(clustering.centroids)
+
+
+def _exact_means(points: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+    """One Lloyd step on all points, repeated while it leaves a code without points."""
+    rows = torch.from_numpy(points)
+    for _ in range(len(codebook)):
+        codes, distances = (t.numpy() for t in nearest_codes_and_distances(rows, torch.from_numpy(codebook)))
+        means, counts = cell_means(points, codes, len(codebook))
+        empty = np.flatnonzero(counts == 0)
+        if len(empty) == 0:
+            return means
+        worst = np.argsort(-distances, kind="stable")
+        first, _ = distinct_rows(points[worst])
+        codebook = means
+        codebook[empty] = points[worst[first[: len(empty)]]]
+    return codebook

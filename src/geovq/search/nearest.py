@@ -1,0 +1,127 @@
+"""The nearest code of every point, without ever holding all distances.
+
+Shapes: ``points (n, d)``, ``codebook (K, d)``, codes ``(n,)`` int64. Any device; float64 is kept, anything
+narrower than float32 is widened to it. The result does not depend on an enclosing autocast.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geovq.errors import InputError
+
+DISTANCES_A_CHUNK = 2**22  # 16 MB in float32: larger chunks only spill out of the cache
+
+
+@torch.no_grad()
+def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) -> Tensor:
+    """Index of the Euclidean-nearest code of every point, the lowest index if several are equal.
+
+    Parameters
+    ----------
+    points : (n, d)
+    codebook : (K, d)
+    chunk : rows whose distances are held at once; by default as many as give 4 Mi distances.
+
+    Returns
+    -------
+    int64 (n,)
+
+    Raises
+    ------
+    InputError
+        If the widths differ or the codebook is empty.
+    """
+    points, codebook = _checked(points, codebook)
+    with torch.autocast(points.device.type, enabled=False):
+        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin.
+        offset = codebook.mean(0)
+        centered = codebook - offset
+        half_norms = centered.square().sum(1) / 2
+        codes = _argmin_in_chunks(points - offset, centered, half_norms, chunk)
+    return _lowest_of_equals(codes, codebook)
+
+
+@torch.no_grad()
+def nearest_codes_and_distances(
+    points: Tensor, codebook: Tensor, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """``nearest_codes`` and the squared distances (n,) to them, computed from the differences."""
+    points, codebook = _checked(points, codebook)
+    codes = nearest_codes(points, codebook, chunk)
+    return codes, (points - codebook[codes]).square().sum(1)
+
+
+@torch.no_grad()
+def nearest_codes_weighted(
+    points: Tensor, weights: Tensor, codebook: Tensor, chunk: int | None = None
+) -> Tensor:
+    """argmin_k sum_j w_j (x_j - c_kj)^2 with one positive weight a coordinate of every point.
+
+    With ``weights = 1 / sigma^2`` this is the precision-weighted distance from a Gaussian to a point code.
+
+    Parameters
+    ----------
+    points, weights : (n, d)
+    codebook : (K, d)
+    chunk : as for ``nearest_codes``.
+
+    Returns
+    -------
+    int64 (n,); the lowest index if several codes are equal.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit.
+    """
+    points, codebook = _checked(points, codebook)
+    if weights.shape != points.shape:
+        raise InputError(
+            f"weights have shape {tuple(weights.shape)}; expected that of points, {tuple(points.shape)}"
+        )
+    weights = weights.to(points.dtype)
+    with torch.autocast(points.device.type, enabled=False):
+        offset = codebook.mean(0)
+        centered = codebook - offset
+        # w.(x - c)^2 / 2 = const - [w x, w].[c, -c^2 / 2]: one matrix product, as without weights.
+        stacked = torch.cat([(points - offset) * weights, weights], dim=1)
+        features = torch.cat([centered, centered.square() / -2], dim=1)
+        codes = _argmin_in_chunks(stacked, features, features.new_zeros(len(features)), chunk)
+    return _lowest_of_equals(codes, codebook)
+
+
+def _argmin_in_chunks(points: Tensor, codebook: Tensor, offsets: Tensor, chunk: int | None) -> Tensor:
+    """argmin_k offsets_k - x.c_k for every row x."""
+    rows = chunk or max(1, DISTANCES_A_CHUNK // len(codebook))
+    codes = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    for start in range(0, len(points), rows):
+        scores = torch.addmm(offsets, points[start : start + rows], codebook.T, alpha=-1)
+        codes[start : start + rows] = scores.argmin(1)
+    return codes
+
+
+def _lowest_of_equals(codes: Tensor, codebook: Tensor) -> Tensor:
+    """Codes in which every code is replaced by the first one with the same row.
+
+    A matrix product may round two equal columns differently, so argmin alone does not find the lowest.
+    """
+    first_coordinate = codebook[:, 0].sort().values
+    if not bool((first_coordinate[1:] == first_coordinate[:-1]).any()):
+        return codes  # cheap, and true of nearly every codebook
+    _, group = torch.unique(codebook, dim=0, return_inverse=True)
+    indices = torch.arange(len(codebook), device=codebook.device)
+    first = torch.full_like(indices, len(codebook)).scatter_reduce_(0, group, indices, "amin")
+    return first[group[codes]]
+
+
+def _checked(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    fits = points.ndim == 2 and codebook.ndim == 2 and points.shape[1] == codebook.shape[1]
+    if not fits or codebook.numel() == 0:
+        raise InputError(
+            f"points have shape {tuple(points.shape)} and the codebook {tuple(codebook.shape)}; "
+            "expected (n, d) and (K, d) with the same d > 0 and K > 0"
+        )
+    dtype = torch.promote_types(torch.promote_types(points.dtype, codebook.dtype), torch.float32)
+    return points.to(dtype), codebook.to(points.device, dtype)

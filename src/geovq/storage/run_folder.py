@@ -1,0 +1,60 @@
+"""The folder of one run: its configuration, its stages, its cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from geovq.errors import CorruptArtifactError, StorageError
+from geovq.storage.artifact import MANIFEST, read_json
+from geovq.storage.atomic import remove_leftovers, storage_errors, write_json
+
+
+def open_run_folder(path: Path, config: dict[str, Any]) -> None:
+    """Make ``path`` the folder of the run that ``config`` describes, or go on with the one that is there.
+
+    Raises ``StorageError`` if the folder holds another run, naming the first difference, or other files.
+    """
+    with storage_errors(path):
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path}: is a file; expected a folder, or a path where one can be made")
+        entries = list(path.iterdir()) if path.exists() else []
+    if (path / "config.json").exists():
+        found = read_json(path / "config.json")
+        if found != config:
+            key, there, wanted = _first_difference(found, config)
+            raise StorageError(
+                f"{path}: holds another run ({key} is {there!r} there and {wanted!r} here); choose another --out"
+            )
+        remove_leftovers(path)
+        return
+    if [entry for entry in entries if not entry.name.startswith(".")]:
+        raise StorageError(f"{path}: holds other files ({entries[0].name}, ...); choose an empty or new --out")
+    write_json(path / "config.json", config)
+
+
+def stages_in(folder: Path) -> dict[str, Path]:
+    """Finished stages below ``folder``, by the fingerprint of their inputs."""
+    if not folder.is_dir():
+        raise StorageError(f"{folder}: no such folder; --reuse expects the folder of an earlier run")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob(MANIFEST)):
+        try:
+            stage = read_json(path).get("stage")
+        except CorruptArtifactError:
+            continue  # a damaged stage is simply not reused
+        if stage:
+            found[stage] = path.parent
+    return found
+
+
+def _first_difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            if a.get(key) != b.get(key):
+                return _first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            if x != y:
+                return _first_difference(x, y, f"{path}.{index}")
+    return path, a, b

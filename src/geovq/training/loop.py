@@ -1,0 +1,210 @@
+"""The one training loop, on Lightning Fabric.
+
+A trainable is any module with ``loss(batch, generator) -> {"total": ..., other terms}``, every term per row.
+The loop minimises ``total``; everything random is keyed by (seed, purpose, step), so that a killed run goes on
+from its checkpoint and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from geovq.config import TrainConfig, to_json
+from geovq.data import BatchOrder
+from geovq.errors import TrainingError
+from geovq.models.weights import arrays_of, load_arrays
+from geovq.seeding import deterministic, torch_generator
+from geovq.storage.artifact import fingerprint
+from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, save_checkpoint
+from geovq.training.schedule import warmup_cosine
+from geovq.training.sources import Source
+
+CHECKPOINT_SECONDS = 60
+
+
+class Trainable(Protocol):
+    """What the loop needs of a module."""
+
+    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Terms of the loss per row; ``total`` is minimised."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training leaves behind, beside the model's best weights.
+
+    ``log`` holds one row for each (epoch, split, name) with its value; ``epochs`` counts those really run.
+    """
+
+    log: list[dict[str, Any]]
+    best_epoch: int
+    epochs: int
+
+
+def fit(
+    model: nn.Module,
+    train: Source,
+    validation: Source,
+    config: TrainConfig,
+    *,
+    seed: int,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train ``model`` and leave it, in eval mode, with the weights of its best validation epoch.
+
+    Epoch 0 is the model as it was given, so that training never leaves it worse on validation data.
+
+    Parameters
+    ----------
+    model : a module with ``loss(batch, generator)``.
+    train, validation : rows; validation chooses the epoch and is never trained on.
+    seed : of the batch order and of every draw inside the loss.
+    checkpoints : folder to keep the state in and to go on from; without it nothing is written.
+
+    Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of that
+    step has not been made.
+    """
+    run = _Run(model, train, validation, config, seed, checkpoints, progress)
+    with deterministic():
+        return run.to_the_end()
+
+
+class _Run:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Source,
+        validation: Source,
+        config: TrainConfig,
+        seed: int,
+        checkpoints: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self.train, self.validation, self.config = train, validation, config
+        self.seed, self.checkpoints, self.progress = seed, checkpoints, progress
+        self.order = BatchOrder(len(train), config.batch_size, seed)
+        self.n_steps = config.epochs * self.order.steps_per_epoch
+        self.n_warmup = round(config.warmup_epochs * self.order.steps_per_epoch)
+        self.fabric = Fabric(accelerator="auto", devices=1)
+        self.optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self.model = model
+        self.wrapped, self.stepper = self.fabric.setup(model, self.optimizer)
+        self.wrapped.mark_forward_method("loss")
+        self.fingerprint = fingerprint(
+            {"train": to_json(config), "rows": [len(train), len(validation)], "seed": seed}
+        )
+        self.state = TrainingState()
+
+    def to_the_end(self) -> TrainingResult:
+        if self.checkpoints is not None:
+            self.state = load_checkpoint(self.checkpoints, self.fingerprint, self.model, self.optimizer)
+        if not self.state.log:
+            self._validate_epoch(0)
+        saved_at = time.monotonic()
+        while self.state.step < self.n_steps and not self._out_of_patience():
+            self._step()
+            epoch_ended = self.state.step % self.order.steps_per_epoch == 0
+            if epoch_ended:
+                self._end_epoch()
+            if self.checkpoints is not None and (
+                epoch_ended or time.monotonic() - saved_at > CHECKPOINT_SECONDS
+            ):
+                save_checkpoint(self.checkpoints, self.fingerprint, self.state, self.model, self.optimizer)
+                saved_at = time.monotonic()
+        load_arrays(self.model, self.state.best_weights)
+        self.model.eval()
+        epochs = self.state.step // self.order.steps_per_epoch
+        return TrainingResult(self.state.log, self.state.best_epoch, epochs)
+
+    def _step(self) -> None:
+        step = self.state.step
+        indices = self.order.indices(step)
+        batch = self._to_device(self.train.rows(indices))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * warmup_cosine(step, self.n_steps, self.n_warmup)
+        self.model.train()
+        terms = self.wrapped.loss(batch, torch_generator(self.seed, "loss", step))
+        self._refuse_non_finite(terms)
+        self.stepper.zero_grad()
+        self.fabric.backward(terms["total"])
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.model.parameters() if p.grad is not None], error_if_nonfinite=False
+        )
+        if not torch.isfinite(norm):
+            raise TrainingError(self._explain("the gradient's norm", float(norm)))
+        self.stepper.step()
+        for name, value in terms.items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value.detach()) * len(indices)
+        self.state.step += 1
+        if self.progress is not None:
+            self.progress(self.state.step, self.n_steps, f"loss {float(terms['total'].detach()):.4g}")
+
+    def _refuse_non_finite(self, terms: Mapping[str, Tensor]) -> None:
+        if torch.isfinite(terms["total"]):
+            return
+        parts = [name for name, value in terms.items() if name != "total" and not torch.isfinite(value)]
+        name = parts[0] if parts else "total"
+        raise TrainingError(self._explain(f"term '{name}'", float(terms[name].detach())))
+
+    def _explain(self, what: str, value: float) -> str:
+        return (
+            f"training stopped before the update of step {self.state.step}: {what} is {value}; expected a "
+            f"finite number; lower learning_rate (now {self.config.learning_rate:g}) or look at the data"
+        )
+
+    def _end_epoch(self) -> None:
+        epoch = self.state.step // self.order.steps_per_epoch
+        self._log(epoch, "train", {name: total / len(self.train) for name, total in self.state.sums.items()})
+        self.state.sums = {}
+        self._validate_epoch(epoch)
+
+    def _validate_epoch(self, epoch: int) -> None:
+        values = self._validate()
+        if not math.isfinite(values["total"]):
+            raise TrainingError(self._explain(f"the validation loss after epoch {epoch}", values["total"]))
+        self._log(epoch, "validation", values)
+        if values["total"] < self.state.best_value:
+            self.state.best_value, self.state.best_epoch = values["total"], epoch
+            self.state.best_weights = arrays_of(self.model)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        sums: dict[str, float] = {}
+        in_order = torch.arange(len(self.validation)).split(self.config.batch_size)
+        for number, indices in enumerate(in_order):
+            batch = self._to_device(self.validation.rows(indices.numpy()))
+            # The same noise at every epoch: epochs then differ by their weights alone.
+            terms = self.wrapped.loss(batch, torch_generator(self.seed, "validation loss", number))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
+        return {name: total / len(self.validation) for name, total in sums.items()}
+
+    def _log(self, epoch: int, split: str, values: Mapping[str, float]) -> None:
+        self.state.log += [
+            {"epoch": epoch, "split": split, "name": name, "value": value} for name, value in values.items()
+        ]
+
+    def _out_of_patience(self) -> bool:
+        patience, per_epoch = self.config.patience, self.order.steps_per_epoch
+        if not patience or self.state.step % per_epoch:
+            return False
+        return self.state.step // per_epoch - self.state.best_epoch >= patience
+
+    def _to_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.fabric.to_device(tensor) for tensor in batch)

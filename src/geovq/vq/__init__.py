@@ -1,0 +1,6 @@
+"""Trainable quantizer layers: ``layer(z) -> Quantized(z_q, codes, loss, stats)`` for ``z (..., d)``."""
+
+from geovq.vq.ema import EMAVQ
+from geovq.vq.quantized import Quantized
+
+__all__ = ["EMAVQ", "Quantized"]
