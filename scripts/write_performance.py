@@ -1,6 +1,6 @@
 """Write docs/performance.md from benchmarks/*.json.
 
-Each file holds ``title``, ``about``, ``command``, ``machine`` (text, or cpu, cores and memory_gb) and ``rows``:
+Each file holds ``title``, ``about``, ``command``, ``machine`` (text, or cpu, cores, memory_gb) and ``rows``:
 ``{"name": ..., "value": ..., "unit": ..., "target": ...}``, the target optional and in the row's unit.
 """
 
@@ -37,7 +37,9 @@ def write_performance(root: Path) -> Path:
 def _section(content: Mapping[str, Any], path: Path) -> str:
     for key in ("title", "about", "machine", "command", "rows"):
         if key not in content:
-            raise CorruptArtifactError(f"{path}: has no '{key}'; run its benchmark again")
+            raise CorruptArtifactError(f"{path}: has no '{key}'; measure again")
+    if not isinstance(content["rows"], list):
+        raise CorruptArtifactError(f"{path}: 'rows' is {content['rows']!r}; expected a list")
     machine = content["machine"]
     parts = [
         f"## {content['title']}",

@@ -11,10 +11,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from geovq import __version__
 from geovq.errors import GeovqError, InputError
+
+if TYPE_CHECKING:
+    from geovq.config import RunConfig
 
 STAGES = "train latents tokenizers evaluate priors report"
 
@@ -137,7 +140,7 @@ def _run(options: argparse.Namespace, command: str) -> None:
 
 
 def _carry_out(
-    config: object, out: Path, command: str, reuse: list[Path] | None = None, stop_after: str = "report"
+    config: RunConfig, out: Path, command: str, reuse: list[Path] | None = None, stop_after: str = "report"
 ) -> None:
     from geovq.console import Console
     from geovq.pipeline.run import run_recipe

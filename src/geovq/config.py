@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -58,6 +59,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a number above 0")
+        for name in ("weight_decay", "warmup_epochs", "patience"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def with_overrides(config: T, assignments: list[str]) -> T:
             raise ConfigError(f"--set {assignment}: expected key=value")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = text
         _assign(tree, key, value)
     return from_json(type(config), tree)
@@ -190,6 +194,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
         return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
     if kind is float:
         _expect(isinstance(value, int | float) and not isinstance(value, bool), path, value, "a number")
+        _expect(abs(value) <= sys.float_info.max, path, value, "a finite number")
         return float(value)
     if kind is int:
         _expect(isinstance(value, int) and not isinstance(value, bool), path, value, "a whole number")

@@ -42,15 +42,7 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def thread_counts() -> dict[str, int]:
-    """Threads of the libraries whose results depend on them: ``{"torch": 2, "faiss": 2}``."""
-    import faiss
-    import torch
-
-    return {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()}
-
-
-def set_threads(count: int | None = None) -> dict[str, int]:
+def set_threads(count: int | None = None) -> int:
     """Give PyTorch and faiss ``count`` threads each (default: every core this process may use)."""
     import faiss
     import torch
@@ -58,7 +50,7 @@ def set_threads(count: int | None = None) -> dict[str, int]:
     count = count or available_cores()
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
-    return thread_counts()
+    return count
 
 
 @contextmanager

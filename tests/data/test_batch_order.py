@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geovq.data import BatchOrder
@@ -11,6 +11,7 @@ from geovq.errors import InputError
 orders = st.tuples(st.integers(1, 200), st.integers(1, 50), st.integers(0, 2**40))
 
 
+@settings(deadline=None)
 @given(orders, st.integers(0, 5))
 def test_every_epoch_is_a_permutation_in_batches(arguments, epoch):
     n_items, batch_size, _ = arguments
@@ -23,6 +24,7 @@ def test_every_epoch_is_a_permutation_in_batches(arguments, epoch):
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(n_items))
 
 
+@settings(deadline=None)
 @given(orders, st.lists(st.integers(0, 300), min_size=1, max_size=20))
 def test_a_step_does_not_depend_on_the_steps_asked_for_before(arguments, steps):
     order = BatchOrder(*arguments)

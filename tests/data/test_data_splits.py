@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geovq.data.images import ArrayStore
@@ -21,6 +21,7 @@ def labelled_rows(draw):
     return rows, labels, draw(st.integers(1, len(rows) - 1))
 
 
+@settings(deadline=None)
 @given(labelled_rows(), st.booleans())
 def test_set_aside_parts_the_rows(case, stratified):
     rows, labels, count = case
@@ -31,6 +32,7 @@ def test_set_aside_parts_the_rows(case, stratified):
     assert (np.diff(aside) > 0).all()
 
 
+@settings(deadline=None)
 @given(labelled_rows())
 def test_every_class_gives_its_share(case):
     rows, labels, count = case

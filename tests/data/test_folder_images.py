@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -162,7 +162,8 @@ def test_image_size_cuts_the_centre_square(tmp_path):
 def test_shrinking_takes_the_mean_of_an_area(tmp_path, digit_pixels):
     fill(tmp_path, Image.fromarray(digit_pixels[0]))
     means = digit_pixels[0].reshape(4, 2, 4, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(first(load_folder(tmp_path, image_size=4))[0] * 255, means, atol=1)  # rounded once a direction
+    shrunk = first(load_folder(tmp_path, image_size=4))[0] * 255
+    np.testing.assert_allclose(shrunk, means, atol=1)  # Pillow rounds once along each axis
 
 
 def test_enlarging_keeps_a_constant_image(tmp_path):
@@ -235,7 +236,7 @@ def test_files_are_decoded_when_asked_for(tmp_path, digit_pixels, write_png):
         with pytest.raises(DataError, match=f"{path.name}: .*{match}"):
             splits.train.images(slice(None))
     path.unlink()
-    with pytest.raises(DataError, match=path.name):
+    with pytest.raises(DataError, match=f"{path.name}: no such file"):
         splits.train.images(slice(3, 4))
     assert splits.train.images(slice(0, 3)).shape == (3, 1, 8, 8)
 
@@ -330,6 +331,7 @@ def sound_files(tmp_path_factory, digit_pixels):
     return folder, contents
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_images_are_refused_or_decoded_and_never_crash(sound_files, data):
     folder, contents = sound_files

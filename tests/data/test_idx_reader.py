@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -24,6 +24,7 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("idx") / "file"
 
 
+@settings(deadline=None)
 @given(arrays, st.booleans())
 def test_round_trip(scratch, idx_bytes, array, compressed):
     data = idx_bytes(array)
@@ -33,6 +34,7 @@ def test_round_trip(scratch, idx_bytes, array, compressed):
     np.testing.assert_array_equal(read, array)
 
 
+@settings(deadline=None)
 @given(st.data(), st.booleans())
 def test_damage_is_refused_or_harmless(scratch, idx_bytes, digit_pixels, data, compressed):
     content = idx_bytes(digit_pixels[:12])
@@ -58,6 +60,7 @@ def test_damage_is_refused_or_harmless(scratch, idx_bytes, digit_pixels, data, c
             np.testing.assert_array_equal(read, digit_pixels[:12])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_are_refused(scratch, content):
     scratch.write_bytes(b"\x01" + content)
@@ -65,6 +68,7 @@ def test_arbitrary_bytes_are_refused(scratch, content):
         read_idx(scratch, n_dims=3)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_truncation_is_refused(scratch, idx_bytes, digit_pixels, data):
     content = idx_bytes(digit_pixels[:3])

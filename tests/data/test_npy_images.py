@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geovq.config import DataConfig
@@ -156,6 +156,7 @@ def test_a_damaged_or_hostile_header_is_refused(tmp_path, content, match):
     assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 127), st.binary(min_size=1, max_size=6))
 def test_any_damage_to_the_header_is_refused_or_harmless(tmp_path_factory, position, new):
     buffer = io.BytesIO()

@@ -76,7 +76,7 @@ def test_the_same_arm_rate_seed_and_split_twice_is_refused():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_record_refuses_what_is_not_finite(value):
-    with pytest.raises(InputError, match="mse is .*; expected a finite number"):
+    with pytest.raises(InputError, match=r"mse is .*; expected a finite number"):
         Record(**one(values={"mse": value}))
 
 
@@ -138,5 +138,6 @@ def test_values_by_seed_are_those_of_one_arm_metric_and_split():
 
 
 def test_records_and_statistics_import_no_torch():
-    code = "import sys, geovq.evaluation.records, geovq.evaluation.statistics; sys.exit('torch' in sys.modules)"
+    rooms = "geovq.evaluation.records, geovq.evaluation.statistics"
+    code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -30,7 +30,7 @@ layouts = st.lists(
 
 @given(layouts)
 def test_uniform_costs_the_nominal_bits(layout):
-    nats = UniformPrior(layout).nll(random_codes(layout, 5))
+    nats = UniformPrior(layout).fit(random_codes(layout, 3)).nll(random_codes(layout, 5))
     np.testing.assert_allclose(nats, layout.bits * math.log(2), rtol=1e-12, atol=1e-12)
 
 
@@ -58,6 +58,11 @@ def test_fitting_again_forgets():
         UnigramPrior(HIERARCHICAL).fit(first).fit(second).nll(first),
         UnigramPrior(HIERARCHICAL).fit(second).nll(first),
     )
+
+
+def test_uniform_checks_the_codes_it_has_no_use_for():
+    with pytest.raises(InputError, match="code 9 of image 0, slot 0"):
+        UniformPrior(HIERARCHICAL).fit(np.full((1, 7), 9))
 
 
 def test_unigram_must_have_counted_something():

@@ -44,9 +44,9 @@ def test_real_digits_cost_less_than_their_histogram_and_that_less_than_uniform()
     layout = CodeLayout((CodeGrid("pixels", 4, 4, (17,)),))
     seen, new = codes[:1400], codes[1400:]
     prior = TransformerPrior(layout, width=32, n_layers=2, n_heads=4)
-    train(prior, (torch.from_numpy(seen),), n_steps=500)
+    train(prior, (torch.from_numpy(seen),), n_steps=400)
     nats = [p.nll(new).mean() for p in (prior, UnigramPrior(layout).fit(seen), UniformPrior(layout))]
-    assert nats[0] < 0.9 * nats[1] < 0.9 * nats[2]
+    assert nats[0] < 0.95 * nats[1] < 0.95 * 0.7 * nats[2]
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_labels_are_required_and_checked():
     ("params", "message"),
     [
         ({"width": 30, "n_heads": 4}, "width 30 is not a multiple of n_heads 4"),
-        ({"n_layers": 0}, "n_layers is 0; expected at least 1"),
+        ({"n_layers": 0}, "n_layers is 0; expected a whole number of at least 1"),
         ({"n_heads": 0}, "n_heads is 0"),
         ({"width": -8}, "width is -8"),
         ({"dropout": 1.0}, r"dropout is 1\.0"),

@@ -102,6 +102,8 @@ def _image_errors(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; it was removed since the folder was loaded") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: too many pixels; expected at most {MAX_PIXELS:,}; shrink it") from None
     except Exception as error:

@@ -47,9 +47,7 @@ def read_idx(path: Path, n_dims: int) -> np.ndarray:
             raise DataError(f"{path}: damaged gzip file: {error}; fetch it again") from None
 
 
-def _read(
-    path: Path, file: io.BufferedIOBase, n_dims: int, capacity: int, *, compressed: bool
-) -> np.ndarray:
+def _read(path: Path, file: io.BufferedIOBase, n_dims: int, capacity: int, *, compressed: bool) -> np.ndarray:
     shape = _read_header(path, file, n_dims)
     size = math.prod(shape)
     claim = f"{path}: header claims {'x'.join(map(str, shape))} = {size:,} bytes"

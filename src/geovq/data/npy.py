@@ -26,8 +26,8 @@ def load_npy(path: Path, name: str) -> ImageSplits:
     """Images of a .npy file: uint8, or floats in [0, 1]; (N, H, W), (N, C, H, W) or (N, H, W, C).
 
     C is 1, 3 or 4; where a shape could be read both ways the channels come first. There are no labels, and
-    a tenth of the images is set aside for testing. Raises ``DataError`` if the file is damaged or holds
-    anything else, naming the first image with a value outside [0, 1].
+    a tenth of the images is set aside for testing. The file must not change while it is in use. Raises
+    ``DataError`` if it is damaged or holds anything else, naming the first image with a value outside [0, 1].
     """
     require_file(path)
     with read_errors(path):

@@ -35,6 +35,7 @@ class EuclideanEdges(EdgeLengths):
     """Distance of the means."""
 
     def coordinates(self, means: np.ndarray, sigmas: np.ndarray | None) -> np.ndarray:
+        """The means, float64 (n, d)."""
         return means.astype(np.float64)
 
     def lengths(
@@ -44,6 +45,7 @@ class EuclideanEdges(EdgeLengths):
         other_means: np.ndarray,
         other_sigmas: np.ndarray | None,
     ) -> np.ndarray:
+        """Euclidean distance of the means, float64 (n,)."""
         return _norms(means.astype(np.float64) - other_means)
 
 
@@ -51,6 +53,7 @@ class WassersteinEdges(EdgeLengths):
     """Wasserstein-2 distance of diagonal Gaussians: the Euclidean distance of ``[mean, sigma]``."""
 
     def coordinates(self, means: np.ndarray, sigmas: np.ndarray | None) -> np.ndarray:
+        """``[mean, sigma]``, float64 (n, 2d)."""
         return np.concatenate([means, _required(sigmas, "wasserstein")], axis=1).astype(np.float64)
 
     def lengths(
@@ -60,6 +63,7 @@ class WassersteinEdges(EdgeLengths):
         other_means: np.ndarray,
         other_sigmas: np.ndarray | None,
     ) -> np.ndarray:
+        """Euclidean distance of ``[mean, sigma]``, float64 (n,)."""
         return _norms(self.coordinates(means, sigmas) - self.coordinates(other_means, other_sigmas))
 
 
@@ -72,6 +76,7 @@ class PrecisionEdges(EdgeLengths):
     """
 
     def coordinates(self, means: np.ndarray, sigmas: np.ndarray | None) -> np.ndarray:
+        """The means, float64 (n, d)."""
         return means.astype(np.float64)
 
     def lengths(
@@ -81,6 +86,7 @@ class PrecisionEdges(EdgeLengths):
         other_means: np.ndarray,
         other_sigmas: np.ndarray | None,
     ) -> np.ndarray:
+        """Precision-weighted distance of the means, float64 (n,)."""
         precision = np.square(1.0 / _required(sigmas, "precision").astype(np.float64))
         other_precision = np.square(1.0 / _required(other_sigmas, "precision").astype(np.float64))
         squares = np.square(means.astype(np.float64) - other_means)

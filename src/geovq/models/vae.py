@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from geovq.models.blocks import ConvDecoder, ConvEncoder
 from geovq.models.likelihood import bernoulli_nats, gaussian_kl_nats
+from geovq.models.model import AutoencoderModel
 
 
-class VAE(nn.Module):
+class VAE(AutoencoderModel):
     """Convolutional VAE with a flat latent (Kingma & Welling 2014; beta of Higgins et al. 2017).
 
     Parameters
@@ -22,6 +22,8 @@ class VAE(nn.Module):
     beta : weight of the KL term. Below 1 it keeps more of the image in the latent.
     """
 
+    end_to_end = False
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -29,11 +31,8 @@ class VAE(nn.Module):
         widths: Sequence[int] = (64, 128),
         beta: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.latent_shape = (latent_dim,)
+        super().__init__(image_shape, latent_dim, widths)
         self.beta = beta
-        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=True)
-        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         """Negative ELBO of images (N, C, H, W), nats an image, with the KL weighted by beta."""

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geovq.config import Spec, from_json
-from geovq.models.blocks import ConvDecoder, ConvEncoder
 from geovq.models.cut import cut, paste, token_dim
 from geovq.models.likelihood import bernoulli_nats
+from geovq.models.model import AutoencoderModel
 from geovq.registry import build
+from geovq.vq import QuantizerLayer
 
 
-class VQVAE(nn.Module):
+class VQVAE(AutoencoderModel):
     """Convolutional VQ-VAE with a flat latent cut into tokens (van den Oord et al. 2017).
 
     Parameters
@@ -28,6 +29,10 @@ class VQVAE(nn.Module):
     seed : of the layer's own draws.
     """
 
+    end_to_end = True
+    layer: QuantizerLayer
+    tokens: tuple[int, int]
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -37,13 +42,10 @@ class VQVAE(nn.Module):
         widths: Sequence[int] = (64, 128),
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.latent_shape = (latent_dim,)
-        self.tokens = tuple(tokens)
-        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=False)
+        super().__init__(image_shape, latent_dim, widths)
+        self.tokens = (tokens[0], tokens[1])
         dim = token_dim(self.latent_shape, self.tokens)
         self.layer = build("layer", from_json(Spec, layer, "layer"), dim=dim, seed=seed)
-        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         """Reconstruction and quantizer loss of images (N, C, H, W), each per image, and the layer's stats."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,7 @@ from geovq.config import ArmConfig, ModelConfig, RunConfig, Spec
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, unknown_name
 from geovq.models.cut import token_dim
+from geovq.models.model import AutoencoderModel
 from geovq.registry import build, check, resolve
 from geovq.seeding import seeded_weights
 
@@ -46,7 +46,8 @@ class Arm:
 
 def has_layer(spec: Spec) -> bool:
     """Whether a model brings its own quantizer layer."""
-    return "layer" in spec.params
+    model: type[AutoencoderModel] = resolve("model", spec.kind)
+    return model.end_to_end
 
 
 def arms_of(config: RunConfig) -> list[Arm]:
@@ -93,7 +94,7 @@ def _check_arm(arm: Arm, config: RunConfig, splits: ImageSplits) -> None:
         return
     with seeded_weights(0, "check arm"):
         model = build("model", arm.model.spec, image_shape=splits.image_shape)
-    grid = tokens_of(arm, model.tokens if arm.kind == END_TO_END else None)
+    grid = tokens_of(arm, model.tokens)
     n_tokens = grid[0] * grid[1]
     if quantizer is None:
         sizes = model.layer.n_codes
@@ -115,12 +116,12 @@ def _check_arm(arm: Arm, config: RunConfig, splits: ImageSplits) -> None:
         )
 
 
-def tokens_of(arm: Arm, own: Sequence[int] | None) -> tuple[int, int]:
+def tokens_of(arm: Arm, own: tuple[int, int] | None) -> tuple[int, int]:
     """The token grid of an arm: its own ``tokens``, or those of its model (``own``)."""
     if own is not None:
-        if arm.config.tokens is not None and tuple(arm.config.tokens) != tuple(own):
-            raise ConfigError(f"arm '{arm.name}': tokens are {arm.config.tokens}, its model's {tuple(own)}; leave out")
-        return (own[0], own[1])
+        if arm.config.tokens is not None and arm.config.tokens != own:
+            raise ConfigError(f"arm '{arm.name}': tokens are {arm.config.tokens}, its model's {own}; leave them out")
+        return own
     if arm.config.tokens is None:
         raise ConfigError(f"arm '{arm.name}': key 'tokens' is missing; expected a grid such as [2, 4]")
     return arm.config.tokens

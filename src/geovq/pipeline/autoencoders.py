@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from geovq.config import Spec, to_json
+from geovq.models.model import AutoencoderModel
+from geovq.models.weights import arrays_of, load_arrays
 from geovq.pipeline.arms import architecture
 from geovq.pipeline.context import SPLITS, Context
 from geovq.registry import build
-from geovq.models.weights import arrays_of, load_arrays
 from geovq.seeding import seeded_weights
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
@@ -50,10 +50,10 @@ def train_model(run: Context, name: str, seed: int) -> Path:
     return folder
 
 
-def new_model(run: Context, name: str, seed: int) -> nn.Module:
+def new_model(run: Context, name: str, seed: int) -> AutoencoderModel:
     """One of the run's models with the initial weights of ``seed``."""
     with seeded_weights(seed, f"weights of {name}"):
-        model: nn.Module = build(
+        model: AutoencoderModel = build(
             "model", model_spec(run, name, seed), image_shape=run.splits.image_shape
         )
     return model
@@ -64,7 +64,7 @@ def model_spec(run: Context, name: str, seed: int) -> Spec:
     return architecture(run.config.models[name].spec, seed)
 
 
-def trained_model(run: Context, name: str, seed: int) -> nn.Module:
+def trained_model(run: Context, name: str, seed: int) -> AutoencoderModel:
     """A trained model, from its folder."""
     model = new_model(run, name, seed)
     load_arrays(model, load_artifact(run.root / f"checkpoints/{name}/{seed}")[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from geovq.config import RunConfig
 from geovq.data import ImageSet, ImageSplits
@@ -17,11 +19,12 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its configuration, images and stages. ``progress`` hears about every training step."""
+    """One run: its configuration, images, stages and environment. ``progress`` hears about every training step."""
 
     config: RunConfig
     splits: ImageSplits
     stages: Stages
+    environment: Mapping[str, Any]
     progress: Progress | None = None
 
     @cached_property

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
-from geovq import __version__
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
 from geovq.pipeline.context import SPLITS, Context
 from geovq.pipeline.measure import n_parameters_of
 from geovq.pipeline.tokenizers import training_log
-from geovq.seeding import thread_counts
 from geovq.storage.atomic import write_json, write_text
-
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "faiss-cpu", "lightning-fabric")
 
 
 def write_description(run: Context, command: str, best: list[Arm]) -> None:
     """Write ``run.json``: command, versions, data, and what a fair comparison asks of every arm."""
     seed = run.config.seeds[0]
-    versions = {"geovq": __version__, "python": platform.python_version()}
     arms = {
         arm.name: {
             "kind": arm.kind,
@@ -38,8 +31,8 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
         {
             "schema": 1,
             "command": command,
-            "versions": versions | {name: version(name) for name in LIBRARIES},
-            "threads": thread_counts(),
+            "versions": run.environment["versions"],
+            "threads": run.environment["threads"],
             "data": {
                 "name": run.splits.name,
                 "fingerprint": run.splits.fingerprint,

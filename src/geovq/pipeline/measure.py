@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from geovq.data import ImageSet
 from geovq.evaluation.codebook import codebook_use, usage_counts
 from geovq.evaluation.rate import code_rate
 from geovq.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from geovq.evaluation.records import Record
+from geovq.models.cut import cut
 from geovq.models.weights import n_parameters
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
 from geovq.pipeline.autoencoders import load_latents, trained_model
@@ -20,6 +23,7 @@ from geovq.pipeline.context import Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
+from geovq.tokenizer.latent import LatentTokenizer
 
 N_PICTURES = 16
 """Test images kept with their reconstructions: the first ones, and as many of the worst."""
@@ -62,7 +66,7 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
     values, pictures = {}, {}
     for split in HELD_OUT:
         mean, sigma = latents[f"{split}.mean"], latents[f"{split}.sigma"]
-        measured, kept = _reconstruct(run.images(split), lambda rows, z=mean: autoencoder.decode_latents(z[rows]))
+        measured, kept = _reconstruct(run.images(split), partial(_decoded, autoencoder.decode_latents, mean))
         kl = float((0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma)).sum(dtype=np.float64) / len(mean))
         values[split] = {
             **measured.values,
@@ -81,22 +85,33 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
     tensors: dict[str, np.ndarray] = {}
     for split in HELD_OUT:
         codes = stored.splits[split]
-        measured, kept = _reconstruct(run.images(split), lambda rows, c=codes: tokenizer.decode(c[rows]))
+        measured, kept = _reconstruct(run.images(split), partial(_decoded, tokenizer.decode, codes))
         counts = usage_counts(stored.layout, codes)
-        errors = (tokenizer.lookup(codes) - latents[f"{split}.mean"]).astype(np.float64) ** 2
-        distortion = float(errors.sum() / len(codes))
+        mean = latents[f"{split}.mean"]
+        errors = (tokenizer.lookup(codes) - mean).astype(np.float64) ** 2
         values[split] = {
             **measured.values,
             **code_rate(stored.layout, stored.splits["train"], codes),
             **codebook_use(counts),
-            "latent_distortion": distortion,
+            "latent_distortion": float(errors.sum() / len(codes)),
         }
         if arm.kind == END_TO_END:
-            commitment = tokenizer.quantizer.commitment * distortion
+            commitment = _layer_loss(tokenizer, mean)
             values[split]["commitment"] = commitment
             values[split]["total_nats"] = measured.values["bce_nats"] + commitment
         tensors = {**kept, "usage_counts": counts}
     return {"values": values}, tensors
+
+
+def _decoded(decode: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray, rows: slice) -> np.ndarray:
+    return decode(inputs[rows])
+
+
+@torch.no_grad()
+def _layer_loss(tokenizer: LatentTokenizer, latents: np.ndarray) -> float:
+    """The layer's loss in eval mode, per image."""
+    tokens = cut(torch.from_numpy(latents), tokenizer.tokens)
+    return float(tokenizer.quantizer(tokens).loss) * tokens.shape[1]
 
 
 def _reconstruct(

@@ -14,11 +14,11 @@ from geovq.pipeline.autoencoders import store_latents, train_model
 from geovq.pipeline.code_priors import prior_arms, prior_values, sample_prior, train_prior
 from geovq.pipeline.context import Context
 from geovq.pipeline.describe import write_description, write_train_log
+from geovq.pipeline.environment import set_up
 from geovq.pipeline.measure import HELD_OUT, evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
 from geovq.pipeline.tokenizers import encode_images, make_tokenizer
 from geovq.reports import write_report
-from geovq.seeding import set_threads
 from geovq.storage.atomic import write_json
 from geovq.storage.run_folder import open_run_folder
 from geovq.training import Progress
@@ -51,12 +51,11 @@ def run_recipe(
     """
     if stop_after not in STAGES:
         raise ConfigError(unknown_name("stage", stop_after, STAGES))
-    set_threads()
     splits = load(config.data)
     check_run(config, splits)
     stages = Stages(out, reuse or [], tell)
     open_run_folder(out, to_json(config))
-    run = Context(config, splits, stages, progress)
+    run = Context(config, splits, stages, set_up(out), progress)
     for name in STAGES[: STAGES.index(stop_after) + 1]:
         _STEPS[name](run, command)
     return out

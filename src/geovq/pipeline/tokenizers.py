@@ -10,7 +10,7 @@ import torch
 
 from geovq.config import to_json
 from geovq.models.cut import cut
-from geovq.pipeline.arms import FLOOR, POST_HOC, Arm, tokens_of
+from geovq.pipeline.arms import FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
 from geovq.pipeline.context import SPLITS, Context
 from geovq.registry import build
@@ -84,8 +84,9 @@ def untuned(arm: Arm) -> Arm:
 
 def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
     model = trained_model(run, arm.config.model, seed)
-    grid = tokens_of(arm, getattr(model, "tokens", None))
-    if arm.kind == POST_HOC:
+    grid = tokens_of(arm, model.tokens)
+    layer = model.layer
+    if arm.config.quantizer is not None:
         latents = load_latents(run, arm.config.model, seed)
         mean, sigma = (
             cut(torch.from_numpy(latents[f"train.{part}"]), grid).flatten(0, 1).numpy()
@@ -95,13 +96,12 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
             "quantizer", arm.config.quantizer, random_state=derive_seed(seed, arm.config.name) % 2**32
         )
         quantizer.fit(mean, sigma=sigma) if quantizer.takes_sigma else quantizer.fit(mean)
-        module = quantizer.as_module()
-    else:
-        module = model.layer
+        layer = quantizer.as_module()
+    assert layer is not None
     return LatentTokenizer(
         model.encoder,
         model.decoder,
-        module,
+        layer,
         image_shape=run.splits.image_shape,
         latent_shape=model.latent_shape,
         tokens=grid,

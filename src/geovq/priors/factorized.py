@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ class FactorizedPrior(ABC):
     @abstractmethod
     def log_probabilities(self, slot: int) -> np.ndarray:
         """Log-probabilities of the slot's codes in nats, float64 (K,)."""
+
+    @abstractmethod
+    def fit(self, codes: ArrayLike | Tensor) -> Self:
+        """Learn from the codes (N, S) of training images, forgetting any earlier ones; returns itself."""
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -33,8 +33,8 @@ class TransformerPrior(nn.Module):
     The input at slot t is the embedding of code t - 1 (a start token at slot 0) plus a learnt embedding of
     position t. Each level of each grid has its own embedding table and output head, shared by the grid's
     positions, because the same number means another thing in another level; codes outside a slot's alphabet
-    thus have probability 0. Layers are those of GPT-2 (Radford et al. 2019), initialised as there, except that
-    the heads start at 0: before training it is the uniform prior.
+    thus have probability 0. Layers are those of GPT-2 (Radford et al. 2019), initialised as there, except
+    that the heads start at 0: before training it is the uniform prior.
 
     Parameters
     ----------
@@ -241,8 +241,8 @@ def _batches(n: int, numbers_an_image: int) -> list[slice]:
 
 
 def _check_sizes(width: int, n_layers: int, n_heads: int, dropout: float, n_classes: int) -> None:
-    sizes = (("width", width, 1), ("n_layers", n_layers, 1), ("n_heads", n_heads, 1), ("n_classes", n_classes, 0))
-    for name, value, least in sizes:
+    sizes = [("width", width, 1), ("n_layers", n_layers, 1), ("n_heads", n_heads, 1)]
+    for name, value, least in [*sizes, ("n_classes", n_classes, 0)]:
         if not isinstance(value, int) or value < least:
             raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {least}")
     if width % n_heads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +27,7 @@ class UnigramPrior(FactorizedPrior):
         self._starts = np.concatenate([[0], np.cumsum(layout.slot_alphabets)])
         self._counts = np.zeros(self._starts[-1], dtype=np.int64)
 
-    def fit(self, codes: ArrayLike | Tensor) -> UnigramPrior:
+    def fit(self, codes: ArrayLike | Tensor) -> Self:
         """Count the codes (N, S) of N >= 1 training images, forgetting any earlier ones; returns itself."""
         codes_ns = checked_codes(self.layout, codes)
         if len(codes_ns) == 0:

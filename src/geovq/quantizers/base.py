@@ -1,7 +1,7 @@
 """What every post-hoc quantizer shares: a scikit-learn estimator around three methods.
 
-A new quantizer subclasses ``Quantizer``, sets ``codebook_`` in ``_fit`` and finds codes in ``_encode``; it gets
-validation, ``predict``, ``transform``, ``score``, saving and ``as_module`` from here.
+A new quantizer subclasses ``Quantizer``, sets ``codebook_`` in ``_fit`` and finds codes in ``_encode``; it
+gets validation, ``predict``, ``transform``, ``score``, saving and ``as_module`` from here.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
     uses_sigma_: bool
     n_features_in_: int
 
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """Alphabet size of every level, known before ``fit``."""
+        return (self.n_codes,)
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether the metric looks at sigma, so that there is a reason to pass it."""
+        return False
+
     @abstractmethod
     def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
         """Learn from valid ``points`` and ``sigma (n, d)``, float32 or float64; set ``codebook_``."""
@@ -78,8 +88,8 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         check_count("n_codes", self.n_codes)
         if self.n_codes > len(points):
             raise InputError(
-                f"n_codes is {self.n_codes}, but X has n_samples={len(points)}; expected at least one point a "
-                "code; lower n_codes or give more points"
+                f"n_codes is {self.n_codes}, but X has n_samples={len(points)}; expected at least one point "
+                "a code; lower n_codes or give more points"
             )
         self.uses_sigma_ = sigma is not None
         self._fit(points, sigma, seed_from(self.random_state))

@@ -16,8 +16,8 @@ class GaussianQuantizer(Quantizer):
     """k-means over diagonal Gaussians N(mu, diag(sigma^2)), in one of two metrics.
 
     ``wasserstein``: the squared Wasserstein-2 distance of diagonal Gaussians is
-    ``|mu - mu'|^2 + |sigma - sigma'|^2`` and their barycentre has the mean mu and the mean sigma, so this *is*
-    Euclidean k-means on ``[mu, sigma]``.
+    ``|mu - mu'|^2 + |sigma - sigma'|^2`` and their barycentre has the mean mu and the mean sigma, so this
+    *is* Euclidean k-means on ``[mu, sigma]``.
 
     ``precision``: codes are points c at distance ``sum (mu - c)^2 / sigma^2``, with the centroid
     ``sum(mu / sigma^2) / sum(1 / sigma^2)``. Where sigma is small the decoder is sensitive, so this is a
@@ -54,6 +54,11 @@ class GaussianQuantizer(Quantizer):
         self.metric = metric
         self.n_iterations = n_iterations
         self.random_state = random_state
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Both metrics are between Gaussians."""
+        return True
 
     def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
         check_choice("metric", self.metric, ("wasserstein", "precision"))

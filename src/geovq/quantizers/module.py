@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +12,12 @@ from geovq.config import Spec
 from geovq.errors import InputError
 from geovq.quantizers.base import Quantizer
 from geovq.registry import build, kind_of
+from geovq.vq.layer import QuantizerLayer
 from geovq.vq.quantized import Quantized
+from geovq.vq.straight_through import straight_through
 
 
-class FittedQuantizer(nn.Module):
+class FittedQuantizer(QuantizerLayer):
     """A frozen quantizer with the interface of the trainable layers.
 
     Everything learnt is a buffer, so ``state_dict`` holds it and ``to`` moves it; there are no parameters.
@@ -42,7 +42,7 @@ class FittedQuantizer(nn.Module):
         Raises ``InputError`` if ``state`` has no codebook.
         """
         if "codebook_" not in state:
-            raise InputError(f"the state of quantizer '{kind}' has {sorted(state)}; expected codebook_ among them")
+            raise InputError(f"the state of quantizer '{kind}' has {sorted(state)} but no codebook_")
         return cls(_quantizer_from_state(kind, params, state))
 
     @property
@@ -53,12 +53,13 @@ class FittedQuantizer(nn.Module):
     @property
     def n_codes(self) -> tuple[int, ...]:
         """Alphabet size of every level."""
-        return (len(self.codebook),) if self.codebook.ndim == 2 else tuple(len(book) for book in self.codebook)
+        *levels, n_codes, _ = self.codebook.shape
+        return (n_codes,) * (levels[0] if levels else 1)
 
     @property
-    def bits(self) -> float:
-        """Nominal bits a vector."""
-        return sum(math.log2(k) for k in self.n_codes)
+    def uses_sigma(self) -> bool:
+        """Whether ``forward`` must be given sigma, as ``fit`` was."""
+        return self._quantizer.uses_sigma_
 
     def forward(self, z: Tensor, sigma: Tensor | None = None) -> Quantized:
         """Quantize ``z (..., d)``.
@@ -68,9 +69,7 @@ class FittedQuantizer(nn.Module):
         """
         codes = self.encode(z, sigma)
         vectors = self.lookup(codes).to(z.dtype)
-        # Adding an exact zero, not a difference of large numbers: z_q has the bits of the codebook.
-        z_q = vectors + (z - z.detach())
-        return Quantized(z_q, codes, z.new_zeros(()))
+        return Quantized(straight_through(z, vectors), codes, z.new_zeros(()))
 
     @torch.no_grad()
     def encode(self, z: Tensor, sigma: Tensor | None = None) -> Tensor:

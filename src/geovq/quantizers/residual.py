@@ -49,13 +49,19 @@ class ResidualQuantizer(Quantizer):
         self.n_iterations = n_iterations
         self.random_state = random_state
 
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """``(K,) * L``."""
+        return (self.n_codes,) * self.n_levels
+
     def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
         for name in ("n_levels", "beam", "n_iterations"):
             check_count(name, getattr(self, name))
         codebooks: list[np.ndarray] = []
         residual = points
         for level in range(self.n_levels):
-            codebooks.append(kmeans(residual, self.n_codes, derive_seed(seed, "level", level), self.n_iterations))
+            level_seed = derive_seed(seed, "level", level)
+            codebooks.append(kmeans(residual, self.n_codes, level_seed, self.n_iterations))
             if level < self.n_levels - 1:
                 codebook = np.stack(codebooks)
                 codes = beam_search(as_tensor(points), as_tensor(codebook), self.beam)

@@ -19,7 +19,7 @@ def config() -> RunConfig:
         bits=24,
         models=autoencoders(
             latent_dim=16,
-            widths=(32, 64),
+            widths=(48, 96),
             beta=0.2,
             tokens=(2, 2),
             n_codes=64,

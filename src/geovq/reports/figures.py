@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; markers and lin
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -79,7 +80,8 @@ def usage_figure(counts: Mapping[str, np.ndarray]) -> Picture:
 
     Use is relative to a uniform one, so that alphabets of any size and levels of any depth share the axes.
     """
-    with _axes(3.5) as (figure, axes):
+    legend_columns = 3 if max(map(len, counts)) <= 16 else 2
+    with _axes(2.9 + 0.22 * -(-len(counts) // legend_columns)) as (figure, axes):
         used = {}
         for place, (arm, table) in enumerate(counts.items()):
             use = relative_use(table)
@@ -94,7 +96,7 @@ def usage_figure(counts: Mapping[str, np.ndarray]) -> Picture:
         axes.set_xlim(0, 1)
         axes.set_xlabel("codes, most used first (fraction of all codes)")
         axes.set_ylabel("use (1 = uniform)")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=legend_columns, fontsize=9)
         shares = ", ".join(f"{arm} {100 * share:.0f} %" for arm, share in used.items())
         return _picture(figure, f"Held-out use of codes, sorted; codes used at least once: {shares}.")
 
@@ -140,6 +142,9 @@ def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
 
 def _picture(figure: Figure, alt: str) -> Picture:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the bundled font lacks shows as boxes here; the page itself has it in full.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     width, height = figure.get_size_inches() * 100
     return Picture(buffer.getvalue(), alt, round(width), round(height))

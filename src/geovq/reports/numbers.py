@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from geovq.evaluation.statistics import Estimate
 
 
@@ -20,7 +18,8 @@ def rounded(value: float, like: float | None = None) -> str:
         return f"{value:,.0f}"
     if scale >= 1e15 or 0 < scale < 1e-6:
         return f"{value:.2e}"
-    decimals = 2 - math.floor(math.log10(scale)) if scale else 2
+    exponent = int(f"{scale:.2e}".partition("e")[2])  # after rounding: 0.9999 has the digits of 1.00
+    decimals = 2 - exponent
     text = f"{value:,.{max(0, decimals)}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
 

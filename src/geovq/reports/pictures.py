@@ -1,4 +1,4 @@
-"""Test images and samples as contact sheets, enlarged without smoothing so that single pixels stay visible."""
+"""Test images and samples as contact sheets, enlarged without smoothing so that pixels stay visible."""
 
 from __future__ import annotations
 

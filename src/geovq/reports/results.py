@@ -12,7 +12,7 @@ from geovq.evaluation.records import metrics_json, records_from_json
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.costs import cost_table, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
-from geovq.reports.run_files import SCHEMA, check_one_rate, read_cost, read_info, read_run
+from geovq.reports.run_files import SCHEMA, RunCost, check_one_rate, read_cost, read_info, read_run
 from geovq.reports.tables import markdown, metric_table
 from geovq.reports.verdict import verdict
 
@@ -58,12 +58,19 @@ def results_markdown(content: Mapping[str, Any], where: str) -> str:
         f"**{decision.text}**",
         warning,
         markdown(metric_table(records, info.arms)),
-        f"n = {len({record.seed for record in test})} seeds, {n_images} test images of {info.data.name}. "
+        f"Seeds: {len({record.seed for record in test})}. Test images: {n_images} of {info.data.name}. "
         "Means with 95 % Student-t intervals over seeds; bold where the paired interval of the difference "
         "from the runner-up excludes zero. The continuous floor is not ranked.",
-        f"Cost: {duration(total_seconds(cost.stages))} in all on {machine_words(cost.machine)}.",
-        markdown(cost_table(cost.stages)),
+        *_cost_parts(cost),
         f"```\n{info.command}\n```",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in info.versions.items()) + ".",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _cost_parts(cost: RunCost) -> list[str]:
+    if not cost.stages:
+        return []
+    machine = machine_words(cost.machine)
+    total = f"Cost: {duration(total_seconds(cost.stages))} in all{' on ' if machine else ''}{machine}."
+    return [total, markdown(cost_table(cost.stages))]

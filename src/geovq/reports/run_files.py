@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from geovq.config import RunConfig, from_json
-from geovq.errors import CorruptArtifactError, InputError
+from geovq.errors import ConfigError, CorruptArtifactError, InputError
 from geovq.evaluation.records import Record, read_metrics
 from geovq.storage.artifact import load_artifact, read_json
 
 T = TypeVar("T")
 
 SCHEMA = 1
+EVALUATION_IMAGES = ("originals", "reconstructions", "worst_originals", "worst_reconstructions")
+SAMPLE_IMAGES = ("prior", "uniform")
 KIND_WORDS = {"floor": "continuous floor", "post-hoc": "after the fact", "end-to-end": "end to end"}
 
 
@@ -42,7 +45,8 @@ class ArmInfo:
 
     def __post_init__(self) -> None:
         if self.kind not in KIND_WORDS:
-            raise CorruptArtifactError(f"arm kind is '{self.kind}'; expected one of {', '.join(KIND_WORDS)}")
+            raise ConfigError(f"kind is '{self.kind}'; expected one of {', '.join(KIND_WORDS)}")
+        _check_amount("image_passes", self.image_passes)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,6 @@ class RunInfo:
     versions: Mapping[str, str]
     data: DataInfo
     arms: Mapping[str, ArmInfo]
-    prior_arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class StageCost:
     arm: str | None = None
     seed: int | None = None
     peak_memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_amount("seconds", self.seconds)
+        _check_amount("peak_memory_mb", self.peak_memory_mb or 0.0)
 
 
 @dataclass(frozen=True)
@@ -115,18 +122,30 @@ class RunFiles:
 
     def evaluation(self, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
         """Images and code use of one arm at the run's first seed, or None if there are none yet."""
-        return self._tensors("evaluation", arm, bits)
+        return self._tensors("evaluation", arm, bits, EVALUATION_IMAGES)
 
     def samples(self, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
         """Images sampled from the prior on one arm at the run's first seed, or None."""
-        return self._tensors("samples", arm, bits)
+        return self._tensors("samples", arm, bits, SAMPLE_IMAGES)
 
-    def _tensors(self, what: str, arm: str, bits: float | None) -> dict[str, np.ndarray] | None:
+    def _tensors(
+        self, what: str, arm: str, bits: float | None, images: tuple[str, ...]
+    ) -> dict[str, np.ndarray] | None:
         if arm in {"", ".", ".."} or "/" in arm or "\\" in arm:
             raise InputError(f"{self.folder}: arm name '{arm}' is not a folder name; rename the arm")
         rate = "continuous" if bits is None else f"{bits:g}"
         folder = self.folder / what / arm / rate / str(self.config.seeds[0])
-        return load_artifact(folder)[1] if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        tensors = load_artifact(folder)[1]
+        for name in images:
+            array = tensors.get(name, np.empty(0))
+            if array.dtype != np.uint8 or array.ndim != 4 or array.size == 0:
+                raise CorruptArtifactError(
+                    f"{folder}: '{name}' is {array.dtype} of shape {array.shape}; expected uint8 images "
+                    "(n, C, H, W); run the stage again"
+                )
+        return tensors
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -162,22 +181,32 @@ def check_one_rate(records: Iterable[Record], where: str) -> None:
 def read_info(content: Mapping[str, Any], where: str) -> RunInfo:
     """``run.json``; keys that reports do not use are passed over."""
     _check_schema(content, where)
-    arms = {name: _known(ArmInfo, arm) for name, arm in content.get("arms", {}).items()}
-    data = _known(DataInfo, content.get("data"))
-    return from_json(RunInfo, _known(RunInfo, {**content, "arms": arms, "data": data}), where)
+    known = _known(RunInfo, content)
+    if isinstance(known.get("arms"), Mapping):
+        known["arms"] = {name: _known(ArmInfo, arm) for name, arm in known["arms"].items()}
+    if "data" in known:
+        known["data"] = _known(DataInfo, known["data"])
+    return from_json(RunInfo, known, where)
 
 
 def read_cost(content: Mapping[str, Any], where: str) -> RunCost:
     """``cost.json``; keys that reports do not use are passed over."""
     _check_schema(content, where)
-    stages = [_known(StageCost, stage) for stage in content.get("stages", [])]
-    return from_json(RunCost, _known(RunCost, {**content, "stages": stages}), where)
+    known = _known(RunCost, content)
+    if isinstance(known.get("stages"), list):
+        known["stages"] = [_known(StageCost, stage) for stage in known["stages"]]
+    return from_json(RunCost, known, where)
 
 
 def _check_schema(content: Mapping[str, Any], where: str) -> None:
     found = content.get("schema")
     if found != SCHEMA:
         raise CorruptArtifactError(f"{where}: schema is {found!r}; this version reads {SCHEMA}")
+
+
+def _check_amount(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"{name} is {value}; expected a finite number, 0 or more")
 
 
 def _known(kind: Any, value: Any) -> Any:

@@ -48,7 +48,8 @@ def save_artifact(
 def write_artifact(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
     """Write an artefact's config and tensors into an existing scratch folder; ``seal`` completes it."""
     write_json(folder / CONFIG, {"schema": SCHEMA, **config})
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # Not ascontiguousarray: it would give single numbers an axis.
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     write_bytes(folder / TENSORS, serialize_tensors(contiguous))
 
 
@@ -59,22 +60,27 @@ def seal(folder: Path, stage: str = "") -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST
     }
-    write_json(folder / MANIFEST, {"schema": SCHEMA, "stage": stage, "files": files})
+    manifest = {"schema": SCHEMA, "stage": stage, "files": files}
+    write_json(folder / MANIFEST, {**manifest, "seal": fingerprint(manifest)})
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of ``folder``, after every file in it was compared with its hash.
+    """The manifest of ``folder``, after it and every file that it lists were compared with their hashes.
 
     Raises ``CorruptArtifactError`` naming the first file that is missing or differs.
     """
     folder = Path(folder)
-    manifest = read_json(folder / MANIFEST)
-    _check_schema(manifest, folder / MANIFEST)
-    for name, expected in manifest.get("files", {}).items():
+    manifest = read_manifest(folder / MANIFEST)
+    for name, expected in manifest["files"].items():
         path = folder / name
-        if not path.is_file():
-            raise CorruptArtifactError(f"{path}: missing, though {MANIFEST} lists it; make the artefact again")
-        found = file_hash(path)
+        try:
+            found = file_hash(path)
+        except FileNotFoundError:
+            raise CorruptArtifactError(
+                f"{path}: missing, though {MANIFEST} lists it; make the artefact again"
+            ) from None
+        except OSError as error:
+            raise CorruptArtifactError(f"{path}: not readable: {error.strerror}") from None
         if found != expected:
             raise CorruptArtifactError(
                 f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; the file was altered or "
@@ -83,12 +89,25 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a file that ``seal`` wrote, its own hash checked, those of the files not."""
+    manifest = read_json(path)
+    _check_schema(manifest, path)
+    expected = manifest.pop("seal", None)
+    if fingerprint(manifest) != expected:
+        raise CorruptArtifactError(f"{path}: is not what was sealed; it was altered; make the artefact again")
+    return manifest
+
+
 def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Config and tensors of a verified artefact; every floating-point tensor is finite."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CorruptArtifactError(f"{folder}: no such folder; expected one with {CONFIG} and {TENSORS}")
-    verify(folder)
+    listed = verify(folder)["files"]
+    for name in (CONFIG, TENSORS):
+        if name not in listed:
+            raise CorruptArtifactError(f"{folder}: {MANIFEST} does not list {name}; expected an artefact")
     config = read_json(folder / CONFIG)
     _check_schema(config, folder / CONFIG)
     path = folder / TENSORS

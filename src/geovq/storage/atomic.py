@@ -73,17 +73,27 @@ def new_folder(path: Path) -> Iterator[Path]:
             scratch.replace(path)
             _sync_folder(path.parent)
         finally:
+            _put_back(replaced, path)
             shutil.rmtree(scratch, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the scratch files and folders of processes that were killed while writing into ``folder``."""
-    for leftover in [*folder.rglob(".*.tmp"), *folder.rglob(".*.old")]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Undo what processes that were killed while writing into ``folder`` left half done."""
+    for replaced in folder.rglob(".*.old"):
+        name, _, _ = replaced.name[1:].rsplit(".", 2)
+        _put_back(replaced, replaced.with_name(name))
+    for scratch in folder.rglob(".*.tmp"):
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
+
+
+def _put_back(replaced: Path, path: Path) -> None:
+    """Delete the folder that ``path`` replaced, or give it its name again if the new one never arrived."""
+    if replaced.exists() and not path.exists():
+        replaced.replace(path)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

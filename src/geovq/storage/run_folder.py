@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geovq.errors import CorruptArtifactError, StorageError
-from geovq.storage.artifact import MANIFEST, read_json
+from geovq.storage.artifact import MANIFEST, read_json, read_manifest
 from geovq.storage.atomic import remove_leftovers, storage_errors, write_json
 
 
@@ -28,8 +28,9 @@ def open_run_folder(path: Path, config: dict[str, Any]) -> None:
             )
         remove_leftovers(path)
         return
-    if [entry for entry in entries if not entry.name.startswith(".")]:
-        raise StorageError(f"{path}: holds other files ({entries[0].name}, ...); choose an empty or new --out")
+    others = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    if others:
+        raise StorageError(f"{path}: holds other files ({others[0]}, ...); choose an empty or new --out")
     write_json(path / "config.json", config)
 
 
@@ -40,7 +41,7 @@ def stages_in(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob(MANIFEST)):
         try:
-            stage = read_json(path).get("stage")
+            stage = read_manifest(path)["stage"]
         except CorruptArtifactError:
             continue  # a damaged stage is simply not reused
         if stage:

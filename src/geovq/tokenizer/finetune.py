@@ -36,12 +36,16 @@ def finetune_decoder(
     The loss is the squared error summed over an image; the decoder of the best validation epoch is kept, the
     untuned one included as epoch 0. Codes (N, S) are computed unless given.
     """
-    sources = [
-        _CodedImages(tokenizer, images, tokenizer_codes(tokenizer, images) if codes is None else codes)
-        for images, codes in ((train, train_codes), (validation, validation_codes))
-    ]
     model = _DecoderOnCodes(copy.deepcopy(tokenizer.decoder))
-    result = fit(model, *sources, config, seed=seed, checkpoints=checkpoints, progress=progress)
+    result = fit(
+        model,
+        _CodedImages(tokenizer, train, train_codes),
+        _CodedImages(tokenizer, validation, validation_codes),
+        config,
+        seed=seed,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
     return tokenizer.with_decoder(model.decoder), result
 
 
@@ -54,7 +58,8 @@ def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet, chunk: int = 4
 class _CodedImages:
     """Rows of (images, quantized latents)."""
 
-    def __init__(self, tokenizer: LatentTokenizer, images: ImageSet, codes: np.ndarray) -> None:
+    def __init__(self, tokenizer: LatentTokenizer, images: ImageSet, codes: np.ndarray | None) -> None:
+        codes = tokenizer_codes(tokenizer, images) if codes is None else codes
         tokenizer.layout.validate(codes)
         self.tokenizer, self.images, self.codes = tokenizer, images, codes
 

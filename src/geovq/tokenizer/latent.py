@@ -24,6 +24,7 @@ from geovq.storage.artifact import fingerprint, load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
 from geovq.tokenizer.protocol import Images
+from geovq.vq import QuantizerLayer
 
 
 class LatentTokenizer(Autoencoder):
@@ -43,7 +44,7 @@ class LatentTokenizer(Autoencoder):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        quantizer: nn.Module,
+        quantizer: QuantizerLayer,
         *,
         image_shape: Sequence[int],
         latent_shape: Sequence[int],
@@ -52,14 +53,15 @@ class LatentTokenizer(Autoencoder):
     ) -> None:
         super().__init__(encoder, decoder, image_shape)
         token_dim(latent_shape, tokens)  # refuses a cut that does not come out even
-        self.quantizer = quantizer.eval()
+        self.quantizer = quantizer
+        quantizer.eval()
         self.latent_shape, self.tokens = tuple(latent_shape), (tokens[0], tokens[1])
         self.architecture = architecture
 
     @property
     def layout(self) -> CodeLayout:
         """One grid of tokens, with a level for every level of the quantizer."""
-        return CodeLayout((CodeGrid("latent", *self.tokens, n_codes=tuple(self.quantizer.n_codes)),))
+        return CodeLayout((CodeGrid("latent", *self.tokens, n_codes=self.quantizer.n_codes),))
 
     @property
     def bits_per_image(self) -> float:
@@ -128,11 +130,11 @@ class LatentTokenizer(Autoencoder):
         config, arrays = load_artifact(Path(folder))
         if config.get("kind") != "latent":
             raise CorruptArtifactError(f"{folder}: holds a '{config.get('kind')}'; expected a tokenizer")
-        layer = None
+        layer: QuantizerLayer | None = None
         if config["architecture"] is not None:
             architecture = Spec(**config["architecture"])
             model = build("model", architecture, image_shape=config["image_shape"])
-            encoder, decoder, layer = model.encoder, model.decoder, getattr(model, "layer", None)
+            encoder, decoder, layer = model.encoder, model.decoder, model.layer
         elif encoder is None or decoder is None:
             raise InputError(
                 f"{folder}: was saved around an encoder and decoder of your own; pass them as "
@@ -142,7 +144,7 @@ class LatentTokenizer(Autoencoder):
             architecture = None
         if config["quantizer"] is not None:
             state = {
-                name.removeprefix("quantizer."): array
+                name.removeprefix("quantizer."): torch.from_numpy(array.copy())
                 for name, array in arrays.items()
                 if name.startswith("quantizer.")
             }
@@ -174,7 +176,7 @@ class LatentTokenizer(Autoencoder):
 
     def _codes(self, mean: Tensor, sigma: Tensor) -> Tensor:
         tokens = cut(mean, self.tokens)
-        if getattr(self.quantizer, "uses_sigma", False):
+        if self.quantizer.uses_sigma:
             codes = self.quantizer(tokens, cut(sigma, self.tokens)).codes
         else:
             codes = self.quantizer(tokens).codes

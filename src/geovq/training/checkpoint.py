@@ -1,4 +1,4 @@
-"""The state of a training run, on disk after every epoch and every minute.
+"""The state of a training run, on disk every few seconds.
 
 Weights, buffers, optimizer moments, the best weights so far and the log: everything that the next step
 depends on. There is no generator state, because every draw is keyed by the step.

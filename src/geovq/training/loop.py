@@ -28,7 +28,8 @@ from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, 
 from geovq.training.schedule import warmup_cosine
 from geovq.training.sources import Source
 
-CHECKPOINT_SECONDS = 60
+CHECKPOINT_SECONDS = 20
+"""At most this much work is lost when a run is killed; writing more often costs more than it saves."""
 
 
 class Trainable(Protocol):
@@ -118,12 +119,9 @@ class _Run:
         saved_at = time.monotonic()
         while self.state.step < self.n_steps and not self._out_of_patience():
             self._step()
-            epoch_ended = self.state.step % self.order.steps_per_epoch == 0
-            if epoch_ended:
+            if self.state.step % self.order.steps_per_epoch == 0:
                 self._end_epoch()
-            if self.checkpoints is not None and (
-                epoch_ended or time.monotonic() - saved_at > CHECKPOINT_SECONDS
-            ):
+            if self.checkpoints is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 save_checkpoint(self.checkpoints, self.fingerprint, self.state, self.model, self.optimizer)
                 saved_at = time.monotonic()
         load_arrays(self.model, self.state.best_weights)

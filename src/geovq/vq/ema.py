@@ -6,19 +6,18 @@ k-means start and dead-code revival after Zeghidour et al., "SoundStream" (2021)
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geovq.errors import InputError
 from geovq.search import kmeans, nearest_codes
 from geovq.seeding import derive_seed, torch_generator
+from geovq.vq.layer import QuantizerLayer
 from geovq.vq.quantized import Quantized
 from geovq.vq.straight_through import straight_through
 
 
-class EMAVQ(nn.Module):
+class EMAVQ(QuantizerLayer):
     """Codebook learnt by exponential moving averages, straight-through gradient, commitment loss.
 
     Each code keeps its relative use ``N`` (1 is average use) and the sum ``m`` of its vectors in the same
@@ -57,10 +56,10 @@ class EMAVQ(nn.Module):
         if not 0 <= decay < 1:
             raise InputError(f"EMAVQ: decay is {decay}; expected at least 0 and below 1")
         if not 0 <= revival < 1:
-            raise InputError(f"EMAVQ: revival is {revival}; expected at least 0 and below 1 (1 is average use)")
+            raise InputError(f"EMAVQ: revival is {revival}; expected at least 0 and below 1, average use")
         if not commitment >= 0:
             raise InputError(f"EMAVQ: commitment is {commitment}; expected at least 0")
-        self.dim, self.n_codes = dim, (n_codes,)
+        self.dim = dim
         self.decay, self.commitment, self.revival, self.seed = decay, commitment, revival, seed
         start = torch.randn(n_codes, dim, generator=torch_generator(seed, "EMAVQ start"))
         self.register_buffer("codebook", start)
@@ -69,9 +68,9 @@ class EMAVQ(nn.Module):
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
     @property
-    def bits(self) -> float:
-        """Nominal bits a vector."""
-        return math.log2(self.n_codes[0])
+    def n_codes(self) -> tuple[int, ...]:
+        """``(K,)``."""
+        return (len(self.codebook),)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Vectors (..., d) of codes (...)."""
@@ -90,7 +89,7 @@ class EMAVQ(nn.Module):
             codes = nearest_codes(flat, self.codebook)
             quantized = self.codebook[codes].reshape(z.shape)
             loss = self.commitment * (z - quantized).square().sum(-1).mean()
-            counts = torch.bincount(codes, minlength=self.n_codes[0]).to(flat.dtype)
+            counts = torch.bincount(codes, minlength=len(self.codebook)).to(flat.dtype)
             stats = _usage_stats(counts)
             if self.training:
                 stats["revived"] = self._update(flat, codes, counts)
@@ -98,7 +97,7 @@ class EMAVQ(nn.Module):
 
     @torch.no_grad()
     def _start_from(self, flat: Tensor) -> None:
-        n_codes = self.n_codes[0]
+        n_codes = len(self.codebook)
         if len(flat) < n_codes:
             raise InputError(
                 f"EMAVQ: the first training batch gives {len(flat)} vectors for {n_codes} codes; expected at "
@@ -111,7 +110,7 @@ class EMAVQ(nn.Module):
 
     @torch.no_grad()
     def _update(self, flat: Tensor, codes: Tensor, counts: Tensor) -> Tensor:
-        to_relative = self.n_codes[0] / len(flat)
+        to_relative = len(self.codebook) / len(flat)
         batch_sums = torch.zeros_like(self.sums).index_add_(0, codes, flat)
         self.usage.lerp_(counts * to_relative, 1 - self.decay)
         self.sums.lerp_(batch_sums * to_relative, 1 - self.decay)

@@ -1,0 +1,38 @@
+"""What both kinds of autoencoder have, and what training, tokenizers and pipeline need of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from geovq.models.blocks import ConvDecoder, ConvEncoder
+from geovq.vq import QuantizerLayer
+
+
+class AutoencoderModel(nn.Module):
+    """Encoder and decoder around a flat latent.
+
+    ``end_to_end`` models bring a quantizer ``layer`` and the grid of ``tokens`` that it sees; for the others
+    both are None.
+    """
+
+    end_to_end: ClassVar[bool]
+    layer: QuantizerLayer | None
+    tokens: tuple[int, int] | None
+
+    def __init__(self, image_shape: Sequence[int], latent_dim: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.latent_shape = (latent_dim,)
+        self.layer = None
+        self.tokens = None
+        stochastic = not self.end_to_end
+        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=stochastic)
+        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
+
+    @abstractmethod
+    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        """Terms of the training loss, per image; ``total`` is minimised."""

@@ -1,0 +1,37 @@
+"""The interface of everything that quantizes inside a PyTorch model."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from geovq.vq.quantized import Quantized
+
+
+class QuantizerLayer(nn.Module):
+    """Vectors to codes and back: a trainable layer, or a post-hoc quantizer as a module."""
+
+    @property
+    @abstractmethod
+    def n_codes(self) -> tuple[int, ...]:
+        """Alphabet size of every level."""
+
+    @property
+    def bits(self) -> float:
+        """Nominal bits a vector."""
+        return sum(math.log2(size) for size in self.n_codes)
+
+    @property
+    def uses_sigma(self) -> bool:
+        """Whether ``forward`` takes posterior standard deviations (..., d) as its second argument."""
+        return False
+
+    @abstractmethod
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Vectors (..., d) of codes (...), or (..., L) for several levels; ``z_q`` of ``forward`` in eval mode."""
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Quantized:
+        """Quantize ``z (..., d)``."""

@@ -1,0 +1,30 @@
+"""A small but whole run on real digits, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from geovq.config import RunConfig, with_overrides
+from geovq.pipeline.run import run_recipe
+from geovq.recipes import recipe
+
+SMALL = [
+    "models.vae.train.epochs=4",
+    "models.vae.spec.params.widths=[8,16]",
+    "models.vqvae.train.epochs=4",
+    "models.vqvae.spec.params.widths=[8,16]",
+    "arms.ema.tune.epochs=2",
+    "arms.residual.tune.epochs=2",
+    "prior.train.epochs=2",
+    "seeds=[0,1]",
+]
+
+
+@pytest.fixture(scope="session")
+def small_config() -> RunConfig:
+    return with_overrides(recipe("digits"), SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_recipe(small_config, tmp_path_factory.mktemp("runs") / "small", command="geovq run digits")
