@@ -39,14 +39,13 @@ def register(family: str, kind: str, target: str) -> None:
     FAMILIES[family][kind] = target
 
 
-def resolve(family: str, kind: str) -> type:
+def resolve(family: str, kind: str) -> Any:
     """The class behind ``kind``. Raises ``ConfigError`` with the nearest name if there is none."""
     kinds = FAMILIES[family]
     if kind not in kinds:
         raise ConfigError(unknown_name(family, kind, kinds))
     module, _, name = kinds[kind].partition(":")
-    component: type = getattr(import_module(module), name)
-    return component
+    return getattr(import_module(module), name)
 
 
 def check(family: str, spec: Spec, supplied: tuple[str, ...] = ()) -> None:
@@ -66,6 +65,12 @@ def build(family: str, spec: Spec, **supplied: Any) -> Any:
     """The component that ``spec`` names, constructed."""
     check(family, spec, tuple(supplied))
     return resolve(family, spec.kind)(**supplied, **spec.params)
+
+
+def with_seed(family: str, spec: Spec, seed: int) -> Spec:
+    """``spec`` with ``seed`` among its parameters, if its class takes one and the spec does not set it."""
+    takes_seed = "seed" in inspect.signature(resolve(family, spec.kind)).parameters
+    return Spec(spec.kind, {"seed": seed, **spec.params}) if takes_seed else spec
 
 
 def kind_of(family: str, component: object) -> str:

@@ -83,7 +83,25 @@ def test_draw_inverts_the_cumulative_distribution(weights, uniform):
     assert below - 1e-12 <= uniform <= upto + 1e-12
 
 
-def test_the_largest_uniform_draws_a_code_that_is_possible():
+@given(arrays(np.float64, st.integers(1, 8), elements=st.floats(1e-9, 1)), st.integers(0, 3))
+def test_the_largest_uniform_draws_the_last_possible_code(weights, n_impossible):
+    weights = torch.from_numpy(np.append(weights, np.zeros(n_impossible)))
+    uniform = torch.tensor([np.nextafter(1.0, 0.0)], dtype=torch.float64)
+    assert weights[draw(weights, uniform)] > 0
+
+
+def test_a_nucleus_that_is_reached_exactly_is_complete():
+    equal = torch.zeros(4)  # probabilities of exactly 1/4
+    assert SamplingRule(top_p=0.25).probabilities(equal).tolist() == [1, 0, 0, 0]
+    assert SamplingRule(top_p=0.5).probabilities(equal).tolist() == [0.5, 0.5, 0, 0]
+
+
+def test_equal_codes_of_a_large_alphabet_are_kept_from_the_lowest():
+    kept = SamplingRule(top_k=3).probabilities(torch.zeros(2, 4096))
+    assert kept.nonzero()[:, 1].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_rows_draw_from_their_own_distribution():
     probabilities = torch.tensor([0.1, 0.2, 0.7, 0.0, 0.0], dtype=torch.float64)
     uniform = torch.tensor([np.nextafter(1.0, 0.0), 0.0], dtype=torch.float64)
     assert draw(probabilities, uniform).tolist() == [2, 0]

@@ -98,6 +98,20 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert (first["code_embedding.weight"] != other["code_embedding.weight"]).any()
 
 
+def test_initial_weights_have_the_scale_of_gpt2():
+    weights = TransformerPrior(HIERARCHICAL, width=128, n_layers=2, n_classes=2).state_dict()
+    for name, std in {
+        "code_embedding.weight": 0.02,
+        "blocks.0.attention.query_key_value.weight": 0.02,
+        "blocks.1.expand.weight": 0.02,
+        "blocks.0.attention.output.weight": 0.01,  # 0.02 over the root of two branches in two layers
+        "blocks.1.contract.weight": 0.01,
+    }.items():
+        assert weights[name].std().item() == pytest.approx(std, rel=0.1), name
+    assert (weights["norm.weight"] == 1).all()
+    assert not weights["blocks.0.expand.bias"].any()
+
+
 def test_dropout_is_repeatable_and_only_active_in_training():
     prior = example("transformer", HIERARCHICAL, dropout=0.5)
     batch = (torch.from_numpy(random_codes(HIERARCHICAL, 20)),)

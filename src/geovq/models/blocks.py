@@ -1,6 +1,6 @@
 """The convolutional encoder and decoder that both kinds of autoencoder share.
 
-Two strided convolutions down, a linear projection to a flat latent, and the mirror of both, as in the
+Two strided convolutions down, a projection to a flat latent, and transposed convolutions up, as in the
 document that compared a VAE of 128-256 channels with a VQ-VAE. Images in and out are in [0, 1].
 """
 
@@ -32,9 +32,12 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
             nn.Flatten(),
+            # A hidden layer before the head: a head on all features would give the VAE, which needs two outputs
+            # a dimension, a quarter more parameters than the VQ-VAE it is compared with.
+            nn.Linear(widths[1] * (height // 4) * (width // 4), widths[1]),
+            nn.ReLU(),
         )
-        n_features = widths[1] * (height // 4) * (width // 4)
-        self.head = nn.Linear(n_features, 2 * latent_dim if stochastic else latent_dim)
+        self.head = nn.Linear(widths[1], 2 * latent_dim if stochastic else latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation, (N, latent_dim) each."""

@@ -126,10 +126,3 @@ def tokens_of(arm: Arm, own: tuple[int, int] | None) -> tuple[int, int]:
         raise ConfigError(f"arm '{arm.name}': key 'tokens' is missing; expected a grid such as [2, 4]")
     return arm.config.tokens
 
-
-def architecture(spec: Spec, seed: int) -> Spec:
-    """A model's Spec with the run's seed, if the model draws numbers of its own."""
-    import inspect
-
-    takes_seed = "seed" in inspect.signature(resolve("model", spec.kind)).parameters
-    return Spec(spec.kind, {"seed": seed, **spec.params}) if takes_seed else spec

@@ -11,9 +11,8 @@ import numpy as np
 from geovq.config import Spec, to_json
 from geovq.models.model import AutoencoderModel
 from geovq.models.weights import arrays_of, load_arrays
-from geovq.pipeline.arms import architecture
 from geovq.pipeline.context import SPLITS, Context
-from geovq.registry import build
+from geovq.registry import build, with_seed
 from geovq.seeding import seeded_weights
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
@@ -61,7 +60,7 @@ def new_model(run: Context, name: str, seed: int) -> AutoencoderModel:
 
 def model_spec(run: Context, name: str, seed: int) -> Spec:
     """The architecture of one of the run's models."""
-    return architecture(run.config.models[name].spec, seed)
+    return with_seed("model", run.config.models[name].spec, seed)
 
 
 def trained_model(run: Context, name: str, seed: int) -> AutoencoderModel:

@@ -16,8 +16,7 @@ from geovq.pipeline.arms import END_TO_END, POST_HOC, Arm
 from geovq.pipeline.context import Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
 from geovq.priors import UniformPrior, load_prior, save_prior
-from geovq.registry import build
-from geovq.seeding import seeded_weights
+from geovq.registry import build, with_seed
 from geovq.storage.artifact import save_artifact
 from geovq.storage.atomic import write_json
 from geovq.training import TensorSource, fit
@@ -47,8 +46,7 @@ def train_prior(run: Context, arm: Arm, seed: int) -> Path:
 
     def make(folder: Path) -> None:
         codes = codes_of(run, arm, seed)
-        with seeded_weights(seed, f"prior of {arm.name}"):
-            prior = build("prior", run.config.prior.spec, layout=codes.layout)
+        prior = build("prior", with_seed("prior", run.config.prior.spec, seed), layout=codes.layout)
         if hasattr(prior, "loss"):
             train, validation = (
                 TensorSource(torch.from_numpy(codes.splits[split])) for split in ("train", "validation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from geovq.evaluation.reconstruction import evaluate_reconstruction
 from geovq.pipeline.autoencoders import chunks_of
 from geovq.pipeline.context import SPLITS
 from geovq.priors import load_prior
-from geovq.reports.grid import write_grid
-from geovq.storage.atomic import storage_errors
+from geovq.reports.pictures import contact_sheet
+from geovq.storage.atomic import storage_errors, write_bytes
 from geovq.tokenizer.codes import StoredCodes, save_codes
 from geovq.tokenizer.finetune import tokenizer_codes
 from geovq.tokenizer.latent import LatentTokenizer
@@ -75,7 +76,8 @@ def sample(
             f"on ({info.tokenizer_fingerprint[:12]}…); train the prior again on this tokenizer's codes"
         )
     codes = prior.sample(n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    write_grid(out, tokenizer.decode(codes))
+    images = np.round(tokenizer.decode(codes) * 255).astype(np.uint8)
+    write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="").png)
 
 
 def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:

@@ -51,21 +51,19 @@ class SamplingRule:
         kept = ranked.softmax(-1)
         if self.top_p < 1:
             before = kept.cumsum(-1) - kept
-            before[..., 0] = 0  # exactly: rounding must not drop the most probable code
             kept = kept.masked_fill(before >= self.top_p, 0)
             kept = kept / kept.sum(-1, keepdim=True)
         return torch.zeros_like(kept).scatter(-1, order, kept)
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Codes (n,) by inversion: ``probabilities`` (n, K), or (K,) for all, at ``uniforms`` (n,) in [0, 1).
+    """Codes (n,) by inversion of float64 ``probabilities``, (n, K) or (K,) for all, at ``uniforms`` (n,).
 
-    A code of probability 0 is never drawn.
+    ``uniforms`` are float64 in [0, 1). A code of probability 0 is never drawn.
     """
     cumulative = probabilities.cumsum(-1)
-    total = cumulative[..., -1]
-    # Rounding may bring uniform * total up to the total itself, which no code's cumulative sum exceeds.
-    level = torch.minimum(uniforms * total, total.nextafter(torch.zeros_like(total)))
+    # Below the total even when rounded, because a float64 below 1 is at most 1 - 2^-53: some code is found.
+    level = uniforms * cumulative[..., -1]
     return torch.searchsorted(cumulative, level.unsqueeze(-1), right=True).squeeze(-1)
 
 

@@ -33,8 +33,8 @@ KIND_WORDS = {"floor": "continuous floor", "post-hoc": "after the fact", "end-to
 class ArmInfo:
     """What an arm is and what it was given.
 
-    ``kind`` is a key of ``KIND_WORDS``; ``parameters`` counts encoder and decoder; ``image_passes`` are the
-    epochs' worth of images that went through the network.
+    ``kind`` is a key of ``KIND_WORDS``; ``parameters`` counts encoder and decoder; ``image_passes`` counts
+    the images that went through the network in training, each as often as it did.
     """
 
     kind: str

@@ -195,7 +195,7 @@ class _Run:
 
     def _log(self, epoch: int, split: str, values: Mapping[str, float]) -> None:
         self.state.log += [
-            {"epoch": epoch, "split": split, "name": name, "value": value} for name, value in values.items()
+            {"epoch": epoch, "split": split, "name": name, "value": value} for name, value in sorted(values.items())
         ]
 
     def _out_of_patience(self) -> bool:
