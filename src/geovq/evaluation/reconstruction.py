@@ -33,7 +33,8 @@ def evaluate_reconstruction(images: ImageSet, decode: Callable[[slice], np.ndarr
     """Compare every image with what ``decode(rows)`` gives for it, a chunk at a time.
 
     PSNR is that of the mean squared error over all images; SSIM (Wang et al. 2004) has the usual Gaussian
-    window of sigma 1.5, or 0.5 for images under 16 pixels, where the usual one would not fit.
+    window of sigma 1.5 (11 pixels), or 0.5 (5 pixels) for images under 16 pixels, which the usual one would
+    exceed.
     """
     sigma = 1.5 if min(images.shape[1:]) >= 16 else 0.5
     errors, ssim, bce = [], 0.0, 0.0

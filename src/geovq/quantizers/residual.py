@@ -9,15 +9,17 @@ import torch
 
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_count
-from geovq.search import beam_search, kmeans
-from geovq.seeding import derive_seed
+from geovq.search import beam_search, extend_beams, kmeans
+from geovq.seeding import derive_seed, numpy_generator
+
+MAX_POINTS_PER_CODE = 1024  # bounds the memory of training: points x beam x d numbers
 
 
 class ResidualQuantizer(Quantizer):
     """A sum of one code from each of L codebooks, found by beam search.
 
     Level l is k-means on the residuals of the first l - 1 levels, under the codes that the same beam search
-    finds with them. ``K^L`` sums for the storage of ``K L`` vectors.
+    finds with them: ``K^L`` sums for the storage of ``K L`` vectors. At most 1,024 points a code are used.
 
     Parameters
     ----------
@@ -57,16 +59,21 @@ class ResidualQuantizer(Quantizer):
     def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
         for name in ("n_levels", "beam", "n_iterations"):
             check_count(name, getattr(self, name))
+        residuals_nbd = as_tensor(sample(points, MAX_POINTS_PER_CODE * self.n_codes, seed))[:, None, :]
         codebooks: list[np.ndarray] = []
-        residual = points
         for level in range(self.n_levels):
             level_seed = derive_seed(seed, "level", level)
-            codebooks.append(kmeans(residual, self.n_codes, level_seed, self.n_iterations))
-            if level < self.n_levels - 1:
-                codebook = np.stack(codebooks)
-                codes = beam_search(as_tensor(points), as_tensor(codebook), self.beam)
-                residual = points - self.look_up(codebook, codes.numpy())
+            codebooks.append(kmeans(residuals_nbd[:, 0].numpy(), self.n_codes, level_seed, self.n_iterations))
+            residuals_nbd, _, _ = extend_beams(residuals_nbd, as_tensor(codebooks[-1]), self.beam)
         self.codebook_ = np.stack(codebooks)
 
     def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
         return beam_search(points, as_tensor(self.codebook_).to(points.device), self.beam)
+
+
+def sample(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``count`` rows drawn without repeats, in their order; all rows if there are no more."""
+    if len(points) <= count:
+        return points
+    rows = numpy_generator(seed, "sample").choice(len(points), count, replace=False)
+    return points[np.sort(rows)]

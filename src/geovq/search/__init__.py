@@ -1,6 +1,6 @@
 """Finding codes: nearest in chunks, beam over levels, k-means with pinned settings; one of each."""
 
-from geovq.search.beam import beam_search
+from geovq.search.beam import beam_search, extend_beams
 from geovq.search.cells import cell_means, distinct_rows
 from geovq.search.kmeans import kmeans
 from geovq.search.nearest import (
@@ -13,6 +13,7 @@ __all__ = [
     "beam_search",
     "cell_means",
     "distinct_rows",
+    "extend_beams",
     "kmeans",
     "nearest_codes",
     "nearest_codes_and_distances",

@@ -1,4 +1,7 @@
-"""Encoding with several additive codebooks: beam search over levels."""
+"""Encoding with several additive codebooks: beam search over levels.
+
+Legend of suffixes: n points, b beams, d coordinates, l levels so far.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor
 from geovq.errors import InputError
 from geovq.search.nearest import nearest_codes
 
-SCORES_A_CHUNK = 2**22
+SCORES_A_CHUNK = 2**20
 
 
 @torch.no_grad()
@@ -73,27 +76,46 @@ def _greedy(points: Tensor, codebooks: Tensor | Sequence[Tensor]) -> tuple[Tenso
 
 
 def _search_chunk(points: Tensor, books: Sequence[Tensor], beam: int) -> tuple[Tensor, Tensor]:
-    """Best codes (n, L) of a chunk and their squared errors (n,).
-
-    Legend: n points, b beams, K codes, d coordinates, l levels so far.
-    """
+    """Best codes (n, L) of a chunk and their squared errors (n,)."""
     residual_nbd = points[:, None, :]
     codes_nbl = torch.empty(len(points), 1, 0, dtype=torch.int64, device=points.device)
-    error_nb = residual_nbd.square().sum(2)
     for level, book in enumerate(books):
-        n, width, d = residual_nbd.shape
-        flat = residual_nbd.reshape(n * width, d)
+        keep = 1 if level == len(books) - 1 else beam
+        residual_nbd, parent_nb, code_nb = extend_beams(residual_nbd, book, keep)
+        kept = codes_nbl.gather(1, parent_nb[:, :, None].expand(-1, -1, level))
+        codes_nbl = torch.cat([kept, code_nb[:, :, None]], dim=2)
+    return codes_nbl[:, 0], residual_nbd[:, 0].square().sum(1)
+
+
+@torch.no_grad()
+def extend_beams(residual_nbd: Tensor, book: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One level of beam search: of all residuals less a code, the ``beam`` shortest of every point.
+
+    Parameters
+    ----------
+    residual_nbd : (n, b, d), what b partial sums leave over of every point
+    book : (K, d)
+    beam : residuals kept, at most b K
+
+    Returns
+    -------
+    residual : (n, beam, d), shortest first
+    parent : int64 (n, beam), which of the b each one extends
+    code : int64 (n, beam)
+    """
+    _, width, d = residual_nbd.shape
+    rows = max(1, SCORES_A_CHUNK // (width * len(book)))
+    half_norms = book.square().sum(1) / 2
+    parts = []
+    for part in residual_nbd.split(rows):
         # Half the squared error of every extension: |r|^2 / 2 - r.c + |c|^2 / 2.
-        score_nbK = torch.addmm(book.square().sum(1) / 2, flat, book.T, alpha=-1).view(n, width, -1)
-        score_nbK += error_nb[:, :, None] / 2
-        keep = 1 if level == len(books) - 1 else min(beam, width * len(book))
-        chosen = _smallest(score_nbK.view(n, -1), keep)
+        scores = torch.addmm(half_norms, part.reshape(-1, d), book.T, alpha=-1).view(len(part), width, -1)
+        scores += part.square().sum(2, keepdim=True) / 2
+        chosen = _smallest(scores.view(len(part), -1), min(beam, width * len(book)))
         parent, code = chosen // len(book), chosen % len(book)
-        residual_nbd = residual_nbd.gather(1, parent[:, :, None].expand(-1, -1, d)) - book[code]
-        error_nb = residual_nbd.square().sum(2)  # afresh: sums of scores would lose digits level by level
-        kept = codes_nbl.gather(1, parent[:, :, None].expand(-1, -1, level))
-        codes_nbl = torch.cat([kept, code[:, :, None]], dim=2)
-    return codes_nbl[:, 0], error_nb[:, 0]
+        parts.append((part.gather(1, parent[:, :, None].expand(-1, -1, d)) - book[code], parent, code))
+    residuals, parents, codes = zip(*parts, strict=True)
+    return torch.cat(residuals), torch.cat(parents), torch.cat(codes)
 
 
 def _smallest(scores: Tensor, count: int) -> Tensor:

@@ -124,7 +124,7 @@ def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ``CorruptArtifactError`` if it is missing or is not one."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise CorruptArtifactError(f"{path}: no such file; expected a JSON object") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -132,6 +132,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptArtifactError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, which JSON does not have")
 
 
 def _check_schema(config: Mapping[str, Any], path: Path) -> None:

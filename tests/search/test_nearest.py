@@ -1,0 +1,100 @@
+"""Nearest codes: exact, whatever the chunk, the dtype, the offset of the data or the autocast around it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geovq.errors import InputError
+from geovq.search import nearest_codes, nearest_codes_and_distances, nearest_codes_weighted
+
+
+def draw(seed, n, d, dtype=torch.float64):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def brute_force(points, codebook, weights=None):
+    squares = (points[:, None] - codebook[None]) ** 2
+    return (squares if weights is None else squares * weights[:, None]).sum(2).argmin(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 60),
+    n_codes=st.integers(1, 40),
+    d=st.integers(1, 9),
+    chunk=st.integers(1, 70) | st.none(),
+)
+def test_equals_brute_force_in_any_chunk(seed, n, n_codes, d, chunk):
+    points, codebook = draw(seed, n, d), draw(seed + 1, n_codes, d)
+    assert torch.equal(nearest_codes(points, codebook, chunk), brute_force(points, codebook))
+    weights = draw(seed + 2, n, d).exp()
+    found = nearest_codes_weighted(points, weights, codebook, chunk)
+    assert torch.equal(found, brute_force(points, codebook, weights))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n_codes=st.integers(1, 40), d=st.integers(1, 9), copies=st.integers(1, 3))
+def test_equal_codes_lose_to_the_first(seed, n_codes, d, copies):
+    codebook = draw(seed, n_codes, d, torch.float32).repeat(1 + copies, 1)
+    points = draw(seed + 1, 50, d, torch.float32)
+    assert nearest_codes(points, codebook).max() < n_codes
+    assert nearest_codes_weighted(points, points.exp(), codebook).max() < n_codes
+    assert nearest_codes(codebook, codebook).tolist() == list(range(n_codes)) * (1 + copies)
+
+
+def test_equidistant_codes_go_to_the_lowest():
+    codebook = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert nearest_codes(torch.zeros(3, 2), codebook).tolist() == [0, 0, 0]
+    assert nearest_codes(torch.zeros(3, 2), codebook.flip(0)).tolist() == [0, 0, 0]
+
+
+def test_data_far_from_the_origin_keep_their_digits():
+    codebook = draw(0, 64, 4, torch.float32)
+    points = codebook + 0.01 * draw(1, 64, 4, torch.float32)
+    expected = nearest_codes(points, codebook)
+    assert torch.equal(nearest_codes(points + 4096, codebook + 4096), expected)
+    weights = torch.full_like(points, 3.0)
+    assert torch.equal(nearest_codes_weighted(points + 4096, weights, codebook + 4096), expected)
+
+
+def test_autocast_changes_nothing():
+    points, codebook = draw(0, 500, 16, torch.float32), draw(1, 200, 16, torch.float32)
+    expected = nearest_codes(points, codebook)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(nearest_codes(points, codebook), expected)
+
+
+def test_narrow_floats_are_widened():
+    codebook = torch.arange(400.0)[:, None]
+    points = torch.tensor([[255.0], [1.0]]).bfloat16()
+    assert nearest_codes(points, codebook.bfloat16().float()).tolist() == nearest_codes(
+        points.float(), codebook.bfloat16().float()
+    ).tolist()
+    assert nearest_codes_and_distances(points, codebook)[1].dtype == torch.float32
+
+
+def test_distances_are_those_of_the_codes():
+    points, codebook = draw(0, 300, 5), draw(1, 20, 5)
+    codes, squares = nearest_codes_and_distances(points, codebook)
+    assert torch.equal(codes, nearest_codes(points, codebook))
+    np.testing.assert_allclose(squares, torch.cdist(points, codebook).min(1).values ** 2, rtol=1e-9)
+
+
+def test_no_points_give_no_codes():
+    assert nearest_codes(torch.empty(0, 3), torch.ones(2, 3)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("points", "codebook"), [((3, 2), (4, 3)), ((3,), (4, 3)), ((3, 2), (0, 2)), ((3, 0), (4, 0))]
+)
+def test_shapes_that_do_not_fit_are_refused(points, codebook):
+    with pytest.raises(InputError, match=r"expected \(n, d\) and \(K, d\)"):
+        nearest_codes(torch.zeros(points), torch.zeros(codebook))
+
+
+def test_weights_must_have_the_shape_of_points():
+    with pytest.raises(InputError, match=r"weights have shape \(3, 1\)"):
+        nearest_codes_weighted(torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(4, 2))
