@@ -74,13 +74,23 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "carry out a recipe or a config.json, or go on with it")
     run.add_argument("recipe", metavar="RECIPE|config.json")
-    run.add_argument("--data", metavar="NAME|KIND:PATH", help="digits, mnist, idx:PATH, npy:PATH, folder:PATH")
+    run.add_argument(
+        "--data", metavar="NAME|KIND:PATH", help="digits, mnist, idx:PATH, npy:PATH, folder:PATH"
+    )
     run.add_argument("--out", type=Path, help="run folder (default: runs/RECIPE)")
     run.add_argument("--seed", type=int, help="run this one seed")
-    run.add_argument("--set", action="append", default=[], metavar="key=value", help="change the configuration")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="change the configuration"
+    )
     run.add_argument("--stop-after", default="report", metavar="STAGE", help=f"one of: {STAGES}")
-    run.add_argument("--reuse", action="append", default=[], type=Path, metavar="DIR",
-                     help="copy stages of equal inputs from an earlier run")
+    run.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="copy stages of equal inputs from an earlier run",
+    )
 
     tokenize = command("tokenize", _tokenize, "encode images with a stored tokenizer")
     tokenize.add_argument("tokenizer", type=Path, metavar="TOKENIZER")
@@ -146,8 +156,15 @@ def _carry_out(
     from geovq.pipeline.run import run_recipe
 
     with Console() as console:
-        run_recipe(config, out, reuse=reuse, stop_after=stop_after, command=command,
-                   tell=console.tell, progress=console.progress)
+        run_recipe(
+            config,
+            out,
+            reuse=reuse,
+            stop_after=stop_after,
+            command=command,
+            tell=console.tell,
+            progress=console.progress,
+        )
     report = out / "report.html"
     print(report if report.exists() and stop_after == "report" else out)
 
@@ -166,8 +183,15 @@ def _sample(options: argparse.Namespace, command: str) -> None:
 
     if options.n < 1:
         raise InputError(f"-n is {options.n}; expected at least 1 image")
-    sample(options.prior, options.n, options.out, temperature=options.temperature, top_k=options.top_k,
-           top_p=options.top_p, seed=options.seed)
+    sample(
+        options.prior,
+        options.n,
+        options.out,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
     print(options.out)
 
 

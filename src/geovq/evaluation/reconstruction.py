@@ -15,7 +15,7 @@ from geovq.data import ImageSet
 
 CHUNK = 1000
 SMALLEST_MEAN = 1e-6
-"""Bernoulli means are kept this far from 0 and 1, so that one saturated pixel cannot make the BCE infinite."""
+"""Bernoulli means are kept this far from 0 and 1, or one saturated pixel could make the BCE infinite."""
 
 
 @dataclass(frozen=True)

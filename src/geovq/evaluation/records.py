@@ -197,8 +197,9 @@ def records_from_json(content: Any, where: str) -> list[Record]:
 
 def by_seed(records: Iterable[Record], arm: str, metric: str, split: str) -> dict[int, float]:
     """The values of one metric of one arm on one split: seed -> value, in order of seed."""
-    found = {r.seed: r.values[metric] for r in records
-             if r.arm == arm and r.split == split and metric in r.values}
+    found = {
+        r.seed: r.values[metric] for r in records if r.arm == arm and r.split == split and metric in r.values
+    }
     return dict(sorted(found.items()))
 
 

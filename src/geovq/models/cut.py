@@ -20,7 +20,7 @@ def token_dim(latent_shape: Sequence[int], grid: Sequence[int]) -> int:
     """
     n_tokens = grid[0] * grid[1]
     if len(latent_shape) == 1:
-        if n_tokens < 1 or latent_shape[0] % n_tokens:
+        if min(grid) < 1 or latent_shape[0] % n_tokens:
             raise ConfigError(
                 f"a latent of {latent_shape[0]} dimensions cannot be cut into {grid[0]}x{grid[1]} equal tokens; "
                 f"expected a grid whose size divides {latent_shape[0]}"

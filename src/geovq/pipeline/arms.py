@@ -74,7 +74,9 @@ def check_run(config: RunConfig, splits: ImageSplits) -> None:
     codebook with more codes than there are points to fit it on.
     """
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise ConfigError(f"key 'seeds' is {list(config.seeds)}; expected different whole numbers, at least one")
+        raise ConfigError(
+            f"key 'seeds' is {list(config.seeds)}; expected different whole numbers, at least one"
+        )
     check("prior", config.prior.spec, ("layout",))
     for name, model in config.models.items():
         check("model", model.spec, ("image_shape",))
@@ -90,7 +92,9 @@ def _check_arm(arm: Arm, config: RunConfig, splits: ImageSplits) -> None:
         raise ConfigError(f"arm '{name}': model '{arm.config.model}' has its own layer; leave out quantizer")
     if arm.kind == FLOOR:
         if arm.config.tune is not None:
-            raise ConfigError(f"arm '{name}': without codes there is nothing to tune a decoder on; leave out tune")
+            raise ConfigError(
+                f"arm '{name}': without codes there is nothing to tune a decoder on; leave out tune"
+            )
         return
     with seeded_weights(0, "check arm"):
         model = build("model", arm.model.spec, image_shape=splits.image_shape)
@@ -105,14 +109,14 @@ def _check_arm(arm: Arm, config: RunConfig, splits: ImageSplits) -> None:
         n_points = len(splits.train) * n_tokens
         if max(sizes) > n_points:
             raise ConfigError(
-                f"arm '{name}': {max(sizes)} codes for {n_points} points ({len(splits.train)} images of {n_tokens} "
-                "tokens); expected no more codes than points; lower n_codes"
+                f"arm '{name}': {max(sizes)} codes for {n_points} points ({len(splits.train)} images of "
+                f"{n_tokens} tokens); expected no more codes than points; lower n_codes"
             )
     bits = n_tokens * sum(math.log2(size) for size in sizes)
     if abs(bits - config.bits) > 1e-6:
         raise ConfigError(
-            f"arm '{name}': {n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this run "
-            f"compares at {config.bits}; change tokens, n_codes or levels"
+            f"arm '{name}': {n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this "
+            f"run compares at {config.bits}; change tokens, n_codes or levels"
         )
 
 
@@ -120,9 +124,10 @@ def tokens_of(arm: Arm, own: tuple[int, int] | None) -> tuple[int, int]:
     """The token grid of an arm: its own ``tokens``, or those of its model (``own``)."""
     if own is not None:
         if arm.config.tokens is not None and arm.config.tokens != own:
-            raise ConfigError(f"arm '{arm.name}': tokens are {arm.config.tokens}, its model's {own}; leave them out")
+            raise ConfigError(
+                f"arm '{arm.name}': tokens are {arm.config.tokens}, its model's {own}; leave them out"
+            )
         return own
     if arm.config.tokens is None:
         raise ConfigError(f"arm '{arm.name}': key 'tokens' is missing; expected a grid such as [2, 4]")
     return arm.config.tokens
-

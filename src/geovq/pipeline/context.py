@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its configuration, images, stages and environment. ``progress`` hears about every training step."""
+    """One run: its configuration, images, stages and environment. ``progress`` hears about every step."""
 
     config: RunConfig
     splits: ImageSplits

@@ -22,7 +22,8 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
             "about": about(arm),
             "parameters": n_parameters_of(run, arm, seed),
             "image_passes": arm.image_passes * len(run.splits.train),
-            "configurations_tried": 1,
+            # The choice of the best arm of a kind was made among all of that kind.
+            "configurations_tried": sum(other.kind == arm.kind for other in run.arms),
         }
         for arm in run.arms
     }

@@ -101,7 +101,9 @@ def _priors(run: Context, command: str) -> None:
             for split in HELD_OUT:
                 with_prior[arm.name, seed, split] = prior_values(run, arm, seed, split)
     merged = [
-        Record(r.arm, r.bits, r.seed, r.split, r.n, {**r.values, **with_prior.get((r.arm, r.seed, r.split), {})})
+        Record(
+            r.arm, r.bits, r.seed, r.split, r.n, {**r.values, **with_prior.get((r.arm, r.seed, r.split), {})}
+        )
         for r in records
     ]
     write_json(run.root / "metrics.json", metrics_json(merged))

@@ -72,8 +72,8 @@ def sample(
     tokenizer = LatentTokenizer.from_pretrained(info.tokenizer_path)
     if tokenizer.fingerprint != info.tokenizer_fingerprint:
         raise CorruptArtifactError(
-            f"{info.tokenizer_path}: tokenizer {tokenizer.fingerprint[:12]}… is not the one this prior was trained "
-            f"on ({info.tokenizer_fingerprint[:12]}…); train the prior again on this tokenizer's codes"
+            f"{info.tokenizer_path}: tokenizer {tokenizer.fingerprint[:12]}… is not the one this prior was "
+            f"trained on ({info.tokenizer_fingerprint[:12]}…); train the prior again"
         )
     codes = prior.sample(n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     images = np.round(tokenizer.decode(codes) * 255).astype(np.uint8)
@@ -88,6 +88,7 @@ def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:
     splits = load(data)
     if splits.image_shape != tokenizer.image_shape:
         raise ConfigError(
-            f"{data.source}: images have shape {splits.image_shape}; this tokenizer expects {tokenizer.image_shape}"
+            f"{data.source}: images have shape {splits.image_shape}; this tokenizer expects "
+            f"{tokenizer.image_shape}"
         )
     return splits

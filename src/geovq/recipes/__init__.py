@@ -1,7 +1,7 @@
 """Recipes: named complete configurations, one module each.
 
-A recipe module has a function ``config() -> RunConfig``; its docstring says what the recipe compares, where it
-comes from, how long it takes and which figures to expect.
+A recipe module has a function ``config() -> RunConfig``; its docstring says what the recipe compares, where
+it comes from, how long it takes and which figures to expect.
 """
 
 from __future__ import annotations

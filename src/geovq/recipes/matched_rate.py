@@ -6,7 +6,12 @@ from geovq.config import ArmConfig, ModelConfig, Spec, TrainConfig
 
 
 def autoencoders(
-    *, latent_dim: int, widths: tuple[int, int], beta: float, tokens: tuple[int, int], n_codes: int,
+    *,
+    latent_dim: int,
+    widths: tuple[int, int],
+    beta: float,
+    tokens: tuple[int, int],
+    n_codes: int,
     train: TrainConfig,
 ) -> dict[str, ModelConfig]:
     """A VAE and a VQ-VAE of the same encoder and decoder, trained alike."""
@@ -32,5 +37,7 @@ def first_arms(
         ArmConfig("kmeans", "vae", tokens, Spec("kmeans", codes)),
         ArmConfig("wasserstein", "vae", tokens, Spec("gaussian", {**codes, "metric": "wasserstein"})),
         ArmConfig("geodesic", "vae", tokens, Spec("geodesic", {**codes, "n_neighbors": n_neighbors})),
-        ArmConfig("residual", "vae", (1, 1), Spec("residual", {**codes, "n_levels": n_levels, "beam": 16}), tune),
+        ArmConfig(
+            "residual", "vae", (1, 1), Spec("residual", {**codes, "n_levels": n_levels, "beam": 16}), tune
+        ),
     )

@@ -71,7 +71,7 @@ class CodeLayout:
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """One array (N, h, w, L) a grid as codes (N, S): the inverse of ``split``."""
-        flat = [part.reshape(len(part), -1) for part in parts]
+        flat = [part.reshape(len(part), grid.n_slots) for part, grid in zip(parts, self.grids, strict=True)]
         codes = np.concatenate(flat, axis=1)
         self.validate(codes)
         return codes
