@@ -70,7 +70,8 @@ def test_no_code_is_empty_if_enough_points_are_distinct(seed, n, d, data):
     assert codebook.shape == (n_codes, d)
     assert len(distinct_rows(codebook)[0]) == n_codes
     if n_codes == n:
-        np.testing.assert_allclose(codebook[assign(points, codebook)], points, rtol=1e-9, atol=1e-12)
+        # Points nearer than the square root of the rounding error share a code.
+        np.testing.assert_allclose(codebook[assign(points, codebook)], points, atol=1e-5)
 
 
 def test_clumps_of_equal_points_each_get_a_code():

@@ -22,6 +22,7 @@ def download(dataset: str, file: str, sha256: str, mirrors: Sequence[str]) -> Pa
     import pooch  # these two take 0.2 s that other sources do not need
     from requests import RequestException
 
+    pooch.get_logger().setLevel("WARNING")  # its notices would stand above the one line of an error
     folder = Path(os.environ.get(CACHE_FOLDER) or pooch.os_cache("geovq")) / dataset
     reasons = []
     for mirror in mirrors:

@@ -16,7 +16,7 @@ from geovq.evaluation.reconstruction import evaluate_reconstruction
 from geovq.pipeline.autoencoders import chunks_of
 from geovq.pipeline.context import SPLITS
 from geovq.priors import load_prior
-from geovq.reports.pictures import contact_sheet
+from geovq.reports.pictures import SIDE, contact_sheet
 from geovq.storage.atomic import storage_errors, write_bytes
 from geovq.tokenizer.codes import StoredCodes, save_codes
 from geovq.tokenizer.finetune import tokenizer_codes
@@ -77,7 +77,8 @@ def sample(
         )
     codes = prior.sample(n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     images = np.round(tokenizer.decode(codes) * 255).astype(np.uint8)
-    write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="").png)
+    side = max(SIDE, *images.shape[2:])  # never smaller than they are
+    write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="", side=side).png)
 
 
 def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:

@@ -38,9 +38,12 @@ def images_a_row(image_shape: tuple[int, ...], n_rows: int) -> int:
     return int(np.clip(SHEET_BYTES // (one_image * max(n_rows, 1)), FEWEST, MOST))
 
 
-def contact_sheet(images: np.ndarray, columns: int, alt: str) -> Picture:
-    """Images uint8 (n, C, H, W) row by row, ``columns`` a row, on white with a small gap."""
-    tiles = [_tile(image) for image in images]
+def contact_sheet(images: np.ndarray, columns: int, alt: str, side: int = SIDE) -> Picture:
+    """Images uint8 (n, C, H, W) row by row, ``columns`` a row, on white with a small gap.
+
+    ``side`` is about how many pixels the longer side of an image gets.
+    """
+    tiles = [_tile(image, side) for image in images]
     width, height = tiles[0].size
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -58,15 +61,15 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _tile(image: np.ndarray) -> Image.Image:
+def _tile(image: np.ndarray, side: int) -> Image.Image:
     """One image uint8 (C, H, W), enlarged by a whole factor or reduced; three channels are colour."""
     colour = image.shape[0] == 3
     pixels = image.transpose(1, 2, 0) if colour else image.mean(axis=0).round().astype(np.uint8)
     tile = Image.fromarray(np.ascontiguousarray(pixels))
     longer = max(tile.size)
-    if longer > SIDE:
-        scale = SIDE / longer
+    if longer > side:
+        scale = side / longer
         smaller = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
         return tile.resize(smaller, Image.Resampling.BOX)
-    factor = max(1, round(SIDE / longer))
+    factor = max(1, round(side / longer))
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)

@@ -103,28 +103,38 @@ def extend_beams(residual_nbd: Tensor, book: Tensor, beam: int) -> tuple[Tensor,
     parent : int64 (n, beam), which of the b each one extends
     code : int64 (n, beam)
     """
-    _, width, d = residual_nbd.shape
-    rows = max(1, SCORES_A_CHUNK // (width * len(book)))
+    n, width, d = residual_nbd.shape
+    keep = min(beam, width * len(book))
+    rows = max(1, min(n, SCORES_A_CHUNK // (width * len(book))))
+    scores = residual_nbd.new_empty(rows * width, len(book))
+    residuals = residual_nbd.new_empty(n, keep, d)
+    parents = torch.empty(n, keep, dtype=torch.int64, device=residual_nbd.device)
+    codes = torch.empty_like(parents)
+    # Half the squared error of every extension, |r|^2 / 2 - r.c + |c|^2 / 2, as one matrix product.
     half_norms = book.square().sum(1) / 2
-    parts = []
-    for part in residual_nbd.split(rows):
-        # Half the squared error of every extension: |r|^2 / 2 - r.c + |c|^2 / 2.
-        scores = torch.addmm(half_norms, part.reshape(-1, d), book.T, alpha=-1).view(len(part), width, -1)
-        scores += part.square().sum(2, keepdim=True) / 2
-        chosen = _smallest(scores.view(len(part), -1), min(beam, width * len(book)))
+    features = torch.cat([-book, torch.ones_like(book[:, :1])], dim=1).T
+    for start in range(0, n, rows):
+        part = residual_nbd[start : start + rows]
+        with_error = torch.cat([part, part.square().sum(2, keepdim=True) / 2], dim=2)
+        part_scores = scores[: len(part) * width]
+        torch.addmm(half_norms, with_error.reshape(-1, d + 1), features, out=part_scores)
+        chosen = _smallest(part_scores.view(len(part), -1), keep)
         parent, code = chosen // len(book), chosen % len(book)
-        parts.append((part.gather(1, parent[:, :, None].expand(-1, -1, d)) - book[code], parent, code))
-    residuals, parents, codes = zip(*parts, strict=True)
-    return torch.cat(residuals), torch.cat(parents), torch.cat(codes)
+        extended = part.gather(1, parent[:, :, None].expand(-1, -1, d)) - book[code]
+        residuals[start : start + rows] = extended
+        parents[start : start + rows] = parent
+        codes[start : start + rows] = code
+    return residuals, parents, codes
 
 
 def _smallest(scores: Tensor, count: int) -> Tensor:
     """Columns of the ``count`` smallest scores of each row, in order of (score, column)."""
     if count == 1:
         return scores.argmin(1, keepdim=True)
-    values, columns = scores.topk(count, dim=1, largest=False)
-    # topk picks freely among scores equal to its last value; those rows are sorted in full.
-    tied = (scores <= values[:, -1:]).sum(1) > count
+    values, columns = scores.topk(min(count + 1, scores.shape[1]), dim=1, largest=False)
+    # topk picks freely among scores equal to the last it keeps; those rows are sorted in full.
+    tied = values[:, -1] == values[:, count - 1]
+    columns = columns[:, :count]
     if bool(tied.any()):
         columns[tied] = scores[tied].argsort(dim=1, stable=True)[:, :count]
     columns = columns.sort(dim=1).values

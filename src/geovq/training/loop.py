@@ -76,9 +76,12 @@ def fit(
     Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of that
     step has not been made.
     """
+    device = next(model.parameters()).device
     run = _Run(model, train, validation, config, seed, checkpoints, progress)
     with deterministic():
-        return run.to_the_end()
+        result = run.to_the_end()
+    model.to(device)  # Fabric may have moved it to an accelerator
+    return result
 
 
 class _Run:
