@@ -154,6 +154,7 @@ def _carry_out(
 ) -> None:
     from geovq.console import Console
     from geovq.pipeline.run import run_recipe
+    from geovq.reports import summary
 
     with Console() as console:
         run_recipe(
@@ -165,8 +166,9 @@ def _carry_out(
             tell=console.tell,
             progress=console.progress,
         )
-    report = out / "report.html"
-    print(report if report.exists() and stop_after == "report" else out)
+    if stop_after == "report":
+        print(summary(out), end="\n\n")
+    print(out / "report.html" if stop_after == "report" else out)
 
 
 def _tokenize(options: argparse.Namespace, command: str) -> None:
