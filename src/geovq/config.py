@@ -165,8 +165,10 @@ def _assign(tree: Any, key: str, value: Any) -> None:
 
 def _child(node: Any, part: str, walked: str, key: str) -> Any:
     if isinstance(node, list):
-        children = {item.get("name", str(i)) if isinstance(item, dict) else str(i): item
-                    for i, item in enumerate(node)}
+        children = {
+            item.get("name", str(i)) if isinstance(item, dict) else str(i): item
+            for i, item in enumerate(node)
+        }
     elif isinstance(node, dict):
         children = node
     else:
@@ -228,7 +230,7 @@ def _read_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any,
     else:
         kinds = list(arguments)
         _expect(len(value) == len(kinds), path, value, f"a list of {len(kinds)}")
-    return tuple(_read(k, item, _join(path, str(i))) for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
+    return tuple(_read(kinds[i], item, _join(path, str(i))) for i, item in enumerate(value))
 
 
 def _join(path: str, name: str) -> str:

@@ -32,8 +32,8 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
             nn.Flatten(),
-            # A hidden layer before the head: a head on all features would give the VAE, which needs two outputs
-            # a dimension, a quarter more parameters than the VQ-VAE it is compared with.
+            # A hidden layer before the head: a head on all features would give the VAE, which needs two
+            # outputs a dimension, a quarter more parameters than the VQ-VAE it is compared with.
             nn.Linear(widths[1] * (height // 4) * (width // 4), widths[1]),
             nn.ReLU(),
         )

@@ -22,14 +22,14 @@ def token_dim(latent_shape: Sequence[int], grid: Sequence[int]) -> int:
     if len(latent_shape) == 1:
         if min(grid) < 1 or latent_shape[0] % n_tokens:
             raise ConfigError(
-                f"a latent of {latent_shape[0]} dimensions cannot be cut into {grid[0]}x{grid[1]} equal tokens; "
-                f"expected a grid whose size divides {latent_shape[0]}"
+                f"a latent of {latent_shape[0]} dimensions cannot be cut into {grid[0]}x{grid[1]} equal "
+                f"tokens; expected a grid whose size divides {latent_shape[0]}"
             )
         return latent_shape[0] // n_tokens
     if tuple(latent_shape[1:]) != tuple(grid):
         raise ConfigError(
-            f"a latent map of {latent_shape[1]}x{latent_shape[2]} sites cannot be cut into {grid[0]}x{grid[1]} "
-            "tokens; expected one token a site"
+            f"a latent map of {latent_shape[1]}x{latent_shape[2]} sites cannot be cut into "
+            f"{grid[0]}x{grid[1]} tokens; expected one token a site"
         )
     return latent_shape[0]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def bernoulli_nats(logits: Tensor, images: Tensor) -> Tensor:
-    """Binary cross-entropy of grey levels in [0, 1], nats an image: a loss, not a code length of the pixels."""
+    """Binary cross-entropy of grey levels in [0, 1], nats an image: a loss, not a code length of pixels."""
     return F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
 
 

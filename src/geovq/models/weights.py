@@ -17,7 +17,7 @@ def arrays_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Set every parameter and buffer of ``module``. Raises ``CorruptArtifactError`` if names or shapes differ."""
+    """Set every parameter and buffer. Raises ``CorruptArtifactError`` if names or shapes differ."""
     try:
         module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
     except RuntimeError as error:

@@ -23,10 +23,10 @@ def summary(folder: Path) -> str:
     lines = [[table.heading, *(f"{c.name} {c.arrow}".strip() for c in table.columns)]]
     lines += [[row.label, *(cell.text for cell in row.cells)] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
+    text = []
+    for label, *cells in lines:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        text.append("  ".join([label.ljust(widths[0]), *aligned]))
     decision = verdict(run.records, arms)
     text += ["", decision.text]
     if run.info and decision.contest:

@@ -1,4 +1,4 @@
-"""An artefact: a folder with ``config.json``, ``model.safetensors`` and a ``manifest.json`` of SHA-256 hashes.
+"""An artefact: a folder with ``config.json``, ``model.safetensors`` and a ``manifest.json`` of SHA-256s.
 
 Tokenizers, priors, quantizers, codes, latents and checkpoints are all stored so. Hashes are checked before
 anything is parsed, because a damaged safetensors file often loads without complaint.
@@ -117,7 +117,7 @@ def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise CorruptArtifactError(f"{path}: not a readable safetensors file: {error}") from None
     for name, array in tensors.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise CorruptArtifactError(f"{path}: tensor '{name}' holds NaN or infinity; expected finite values")
+            raise CorruptArtifactError(f"{path}: tensor '{name}' holds NaN or infinity; expected neither")
     return config, tensors
 
 

@@ -24,7 +24,7 @@ def open_run_folder(path: Path, config: dict[str, Any]) -> None:
         if found != config:
             key, there, wanted = _first_difference(found, config)
             raise StorageError(
-                f"{path}: holds another run ({key} is {there!r} there and {wanted!r} here); choose another --out"
+                f"{path}: holds another run ({key} is {there!r} there, {wanted!r} here); choose another --out"
             )
         remove_leftovers(path)
         return

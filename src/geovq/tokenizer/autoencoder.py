@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
         return self.decode_latents(self.posterior(images)[0])
 
     def check_images(self, images: Images) -> None:
-        """Raise ``InputError`` unless ``images`` are (N, C, H, W) of the expected shape, floating, in [0, 1]."""
+        """Raise ``InputError`` unless ``images`` are floating (N, C, H, W) of the expected shape in [0, 1]."""
         if tuple(images.shape[1:]) != self.image_shape or len(images) == 0:
             raise InputError(
                 f"images have shape {tuple(images.shape)}; this tokenizer expects "

@@ -29,7 +29,7 @@ class Tokenizer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of configuration and weights: equal only for tokenizers that give equal codes and images."""
+        """SHA-256 of configuration and weights: equal only if all codes and images are equal."""
         ...
 
     def encode(self, images: Images) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The one training loop, on Lightning Fabric.
 
 A trainable is any module with ``loss(batch, generator) -> {"total": ..., other terms}``, every term per row.
-The loop minimises ``total``; everything random is keyed by (seed, purpose, step), so that a killed run goes on
-from its checkpoint and ends with the same bytes.
+The loop minimises ``total``; everything random is keyed by (seed, purpose, step), so that a killed run goes
+on from its checkpoint and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def fit(
     seed : of the batch order and of every draw inside the loss.
     checkpoints : folder to keep the state in and to go on from; without it nothing is written.
 
-    Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of that
-    step has not been made.
+    Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of
+    that step has not been made.
     """
     device = next(model.parameters()).device
     run = _Run(model, train, validation, config, seed, checkpoints, progress)
@@ -197,9 +197,8 @@ class _Run:
         return {name: total / len(self.validation) for name, total in sums.items()}
 
     def _log(self, epoch: int, split: str, values: Mapping[str, float]) -> None:
-        self.state.log += [
-            {"epoch": epoch, "split": split, "name": name, "value": value} for name, value in sorted(values.items())
-        ]
+        for name, value in sorted(values.items()):
+            self.state.log.append({"epoch": epoch, "split": split, "name": name, "value": value})
 
     def _out_of_patience(self) -> bool:
         patience, per_epoch = self.config.patience, self.order.steps_per_epoch

@@ -30,7 +30,7 @@ class QuantizerLayer(nn.Module):
 
     @abstractmethod
     def lookup(self, codes: Tensor) -> Tensor:
-        """Vectors (..., d) of codes (...), or (..., L) for several levels; ``z_q`` of ``forward`` in eval mode."""
+        """Vectors (..., d) of codes (...) or (..., L): the ``z_q`` that ``forward`` gives in eval mode."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> Quantized:
