@@ -26,7 +26,11 @@ from geovq.errors import ConfigError
 names = st.text(st.characters(categories=["L", "N"], include_characters="-_+"), min_size=1, max_size=8)
 positive = st.floats(1e-9, 1e9)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -117,14 +121,26 @@ def broken(run: RunConfig, *path: str | int, value: object) -> dict:
         (("arms", 0, "tokens"), [2, 2.5], "key 'arms.0.tokens.1' is 2.5; expected a whole number"),
         (("models",), [], "key 'models' is []; expected an object"),
         (("models", "vae"), 7, "key 'models.vae' is 7; expected an object"),
-        (("prior", "train", "learning_rate"), "fast", "is \"fast\"; expected a number"),
+        (("prior", "train", "learning_rate"), "fast", 'is "fast"; expected a number'),
         (("prior", "train", "learning_rate"), False, "is false; expected a number"),
-        (("prior", "train", "learning_rate"), float("inf"), "'prior.train.learning_rate' is Infinity; expected a finite"),
-        (("prior", "train", "learning_rate"), float("nan"), "'prior.train.learning_rate' is NaN; expected a finite"),
+        (
+            ("prior", "train", "learning_rate"),
+            float("inf"),
+            "'prior.train.learning_rate' is Infinity; expected a finite",
+        ),
+        (
+            ("prior", "train", "learning_rate"),
+            float("nan"),
+            "'prior.train.learning_rate' is NaN; expected a finite",
+        ),
         (("prior", "train", "learning_rate"), 10**400, "expected a finite number"),
         (("prior", "train", "epochs"), 0, "prior.train.epochs is 0; expected a number above 0"),
         (("prior", "train", "batch_size"), -1, "prior.train.batch_size is -1; expected a number above 0"),
-        (("prior", "train", "learning_rate"), 0.0, "prior.train.learning_rate is 0.0; expected a number above 0"),
+        (
+            ("prior", "train", "learning_rate"),
+            0.0,
+            "prior.train.learning_rate is 0.0; expected a number above 0",
+        ),
         (("prior", "train", "weight_decay"), -0.1, "prior.train.weight_decay is -0.1; expected 0 or more"),
         (("prior", "train", "warmup_epochs"), -1, "prior.train.warmup_epochs is -1.0; expected 0 or more"),
         (("prior", "train", "patience"), -1, "prior.train.patience is -1; expected 0 or more"),
@@ -172,7 +188,7 @@ def test_overrides_reach_every_part(run):
             "models.vae.spec.params.widths=[8,16]",
             "arms.residual.tune.epochs=3",
             "arms.kmeans.tokens=[4,4]",
-            "arms.kmeans.tune={\"epochs\": 4}",
+            'arms.kmeans.tune={"epochs": 4}',
             "arms.residual.tune.patience=2",
         ],
     )

@@ -27,12 +27,16 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_import_points_down():
-    result = run("-c", "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])")
+    result = run(
+        "-c", "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     assert "0 broken" in result.stdout
 
 
-@pytest.mark.parametrize("room", ["geovq", "geovq.cli", "geovq.reports", "geovq.recipes", "geovq.storage.run_folder"])
+@pytest.mark.parametrize(
+    "room", ["geovq", "geovq.cli", "geovq.reports", "geovq.recipes", "geovq.storage.run_folder"]
+)
 def test_a_light_room_is_imported_without_torch(room):
     heavy = "{'torch', 'faiss', 'lightning_fabric', 'sklearn'}"
     result = run("-c", f"import sys, {room}; print(sorted({heavy} & sys.modules.keys()))")

@@ -47,12 +47,16 @@ def test_a_kind_that_is_near_to_nothing_is_refused_with_all_names():
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown parameter of layer 'ema' 'n_code'; did you mean 'n_codes'\?"):
+    with pytest.raises(
+        ConfigError, match=r"unknown parameter of layer 'ema' 'n_code'; did you mean 'n_codes'\?"
+    ):
         check("layer", Spec("ema", {"n_code": 8}), ("dim",))
 
 
 def test_a_missing_parameter_is_named():
-    with pytest.raises(ConfigError, match=r"^layer 'ema': missing a required argument: 'n_codes'; give it under"):
+    with pytest.raises(
+        ConfigError, match=r"^layer 'ema': missing a required argument: 'n_codes'; give it under"
+    ):
         check("layer", Spec("ema"), ("dim", "seed"))
 
 
@@ -85,7 +89,9 @@ def test_kind_of_is_the_inverse_of_build():
 
 
 def test_kind_of_a_stranger_says_how_to_register_it():
-    with pytest.raises(ConfigError, match=r"Doubler is not registered as a layer; call geovq.registry.register\("):
+    with pytest.raises(
+        ConfigError, match=r"Doubler is not registered as a layer; call geovq.registry.register\("
+    ):
         kind_of("layer", Doubler(3))
 
 

@@ -67,7 +67,8 @@ def test_draws_differ_by_seed_purpose_and_step(other):
     ours, theirs = numpy_generator(0, "batch", 5).random(8), numpy_generator(*other).random(8)
     assert not np.isin(ours, theirs).any()
     assert not torch.equal(
-        torch.rand(8, generator=torch_generator(0, "batch", 5)), torch.rand(8, generator=torch_generator(*other))
+        torch.rand(8, generator=torch_generator(0, "batch", 5)),
+        torch.rand(8, generator=torch_generator(*other)),
     )
 
 

@@ -106,7 +106,7 @@ def test_bridges_are_a_spanning_tree_of_the_gaps(seed, sizes, d):
 
 def test_ties_between_components_add_no_ring():
     square = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
-    points = np.concatenate([square, square + [0.1, 0]])
+    points = np.concatenate([square, square + np.array([0.1, 0])])
     joined, bridges = connect(knn_graph(points, 1), points)
     assert bridges.count == 3
     assert joined.nnz == 8 + 6

@@ -94,7 +94,7 @@ def test_a_cut_that_does_not_come_out_even_is_refused():
 
 
 def test_a_layer_is_checked_with_its_path():
-    with pytest.raises(ConfigError, match="key 'layer.kind' is missing"):
+    with pytest.raises(ConfigError, match=r"key 'layer\.kind' is missing"):
         VQVAE((1, 8, 8), {"params": {}})
     with pytest.raises(ConfigError, match="unknown layer 'emma'; did you mean 'ema'"):
         VQVAE((1, 8, 8), {"kind": "emma", "params": {"n_codes": 8}})
@@ -102,10 +102,17 @@ def test_a_layer_is_checked_with_its_path():
 
 @pytest.mark.parametrize(
     ("image_shape", "latent_dim", "tokens", "widths"),
-    [((1, 28, 28), 32, (2, 4), (64, 128)), ((1, 8, 8), 16, (2, 2), (32, 64)), ((3, 32, 32), 64, (4, 4), (64, 128))],
+    [
+        ((1, 28, 28), 32, (2, 4), (64, 128)),
+        ((1, 8, 8), 16, (2, 2), (32, 64)),
+        ((3, 32, 32), 64, (4, 4), (64, 128)),
+    ],
 )
 def test_both_kinds_have_about_as_many_parameters(image_shape, latent_dim, tokens, widths):
-    continuous, discrete = vae(image_shape, latent_dim, widths), vqvae(image_shape, latent_dim, tokens, widths)
+    continuous, discrete = (
+        vae(image_shape, latent_dim, widths),
+        vqvae(image_shape, latent_dim, tokens, widths),
+    )
     sizes = [n_parameters(model.encoder, model.decoder) for model in (continuous, discrete)]
     assert max(sizes) <= 1.05 * min(sizes), sizes
 
@@ -121,7 +128,9 @@ def test_the_terms_of_the_vae_are_those_of_the_definition(digits):
     terms = model.loss((digits,), torch_generator(0, "loss"))
     mean, sigma = model.encoder(digits)
     kl = kl_divergence(Normal(mean.double(), sigma.double()), Normal(0, 1)).sum() / len(digits)
-    bce = -Bernoulli(logits=model.decoder.logits(mean), validate_args=False).log_prob(digits).sum() / len(digits)
+    bce = -Bernoulli(logits=model.decoder.logits(mean), validate_args=False).log_prob(digits).sum() / len(
+        digits
+    )
     assert terms["kl_nats"].item() == pytest.approx(kl.item(), rel=1e-5)
     assert terms["bce_nats"].item() == pytest.approx(bce.item(), rel=1e-5)
     assert terms["total"].item() == pytest.approx(bce.item() + 0.3 * kl.item(), rel=1e-5)
@@ -223,6 +232,8 @@ def test_arrays_are_copies():
 
 @pytest.mark.parametrize("widths", [(8, 8), (4, 16)])
 def test_weights_of_another_size_are_refused_on_one_line(widths):
-    with pytest.raises(CorruptArtifactError, match="stored weights do not fit VAE: .*size mismatch") as caught:
+    with pytest.raises(
+        CorruptArtifactError, match=r"stored weights do not fit VAE: .*size mismatch"
+    ) as caught:
         load_arrays(vae(), arrays_of(vae(widths=widths)))
     assert "\n" not in str(caught.value)

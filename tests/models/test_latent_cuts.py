@@ -41,11 +41,15 @@ def test_tokens_of_a_map_are_its_sites_row_by_row():
 
 @pytest.mark.parametrize("grid", [(3, 2), (0, 4), (5, 5), (-1, -4)])
 def test_an_uneven_cut_is_refused(grid):
-    with pytest.raises(ConfigError, match=f"16 dimensions cannot be cut into {grid[0]}x{grid[1]} equal tokens"):
+    with pytest.raises(
+        ConfigError, match=f"16 dimensions cannot be cut into {grid[0]}x{grid[1]} equal tokens"
+    ):
         token_dim((16,), grid)
 
 
 def test_a_map_is_cut_into_its_sites_alone():
     assert token_dim((4, 7, 7), (7, 7)) == 4
-    with pytest.raises(ConfigError, match="map of 7x7 sites cannot be cut into 2x4 tokens; expected one token a site"):
+    with pytest.raises(
+        ConfigError, match="map of 7x7 sites cannot be cut into 2x4 tokens; expected one token a site"
+    ):
         token_dim((4, 7, 7), (2, 4))

@@ -174,7 +174,18 @@ def test_a_manifest_of_another_schema_is_refused(stored):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[1]", b"3", b"null", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": NaN}', b"9" * 5000],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[1]",
+        b"3",
+        b"null",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a": NaN}',
+        b"9" * 5000,
+    ],
     ids=["empty", "open", "not UTF-8", "list", "number", "null", "deep list", "deep object", "NaN", "digits"],
 )
 def test_json_that_is_not_a_plain_object_is_refused(tmp_path, content):
@@ -186,7 +197,13 @@ def test_json_that_is_not_a_plain_object_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00" * 8, b"\xff" * 8 + b"{}", (2).to_bytes(8, "little") + b"{}" + b"hole", b"not safetensors at all"],
+    [
+        b"",
+        b"\x00" * 8,
+        b"\xff" * 8 + b"{}",
+        (2).to_bytes(8, "little") + b"{}" + b"hole",
+        b"not safetensors at all",
+    ],
 )
 def test_a_sealed_file_that_is_not_safetensors_is_refused(stored, content):
     (stored / TENSORS).write_bytes(content)

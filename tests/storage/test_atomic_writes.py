@@ -67,7 +67,9 @@ def test_json_refuses_what_json_does_not_have(tmp_path, value):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, full_disk):
     (tmp_path / "x").write_text("old")
-    with pytest.raises(StorageError, match=r"x: the disk is full \(\d+\.\d MB free\); nothing was changed") as caught:
+    with pytest.raises(
+        StorageError, match=r"x: the disk is full \(\d+\.\d MB free\); nothing was changed"
+    ) as caught:
         write_text(tmp_path / "x", "new")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
@@ -152,7 +154,10 @@ def test_a_rename_that_fails_leaves_the_old_folder(tmp_path, monkeypatch):
         return rename(path, target)
 
     monkeypatch.setattr(Path, "replace", refuse_new)
-    with pytest.raises(StorageError, match="cannot be written: Input/output error"), new_folder(tmp_path / "f") as s:
+    with (
+        pytest.raises(StorageError, match="cannot be written: Input/output error"),
+        new_folder(tmp_path / "f") as s,
+    ):
         (s / "x").write_text("new")
     assert tree(tmp_path) == {"f/x": b"old"}
     assert [p.name for p in tmp_path.iterdir()] == ["f"]

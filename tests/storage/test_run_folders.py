@@ -33,11 +33,11 @@ def test_the_same_configuration_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        ({**CONFIG, "bits": 32}, "bits is 24 there and 32 here"),
-        ({**CONFIG, "data": {"source": "mnist"}}, "data.source is 'digits' there and 'mnist' here"),
-        ({**CONFIG, "arms": [{"name": "a"}, {"name": "c"}]}, "arms.1.name is 'b' there and 'c' here"),
-        ({**CONFIG, "arms": []}, r"arms is \[\{'name': 'a'\}, \{'name': 'b'\}\] there and \[\] here"),
-        ({**CONFIG, "new": 1}, "new is None there and 1 here"),
+        ({**CONFIG, "bits": 32}, "bits is 24 there, 32 here"),
+        ({**CONFIG, "data": {"source": "mnist"}}, "data.source is 'digits' there, 'mnist' here"),
+        ({**CONFIG, "arms": [{"name": "a"}, {"name": "c"}]}, "arms.1.name is 'b' there, 'c' here"),
+        ({**CONFIG, "arms": []}, r"arms is \[\{'name': 'a'\}, \{'name': 'b'\}\] there, \[\] here"),
+        ({**CONFIG, "new": 1}, "new is None there, 1 here"),
     ],
 )
 def test_another_configuration_is_refused_with_the_first_difference(tmp_path, other, difference):

@@ -20,7 +20,7 @@ from small_trainings import digest_of, train_small
 
 from geovq.training import loop
 
-MOST_KILLS = 12
+MOST_KILLS = 8
 
 
 def live(kind: str, result: Path, checkpoints: Path | None) -> int:
@@ -31,17 +31,30 @@ def live(kind: str, result: Path, checkpoints: Path | None) -> int:
     return child
 
 
-def until_the_end(kind: str, folder: Path, longest_life: float, generator: np.random.Generator) -> dict[str, object]:
+def is_alive(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def until_the_end(
+    kind: str, folder: Path, longest_life: float, generator: np.random.Generator
+) -> dict[str, object]:
     kills = leftovers = 0
     while True:
         child = live(kind, folder / "result", folder / "checkpoints")
-        if kills < MOST_KILLS:
+        if kills == 0:
+            # The first life always ends in the middle of a training: after its first checkpoint.
+            while is_alive(child) and not any((folder / "checkpoints").glob("step-*")):
+                time.sleep(0.001)
+            os.kill(child, signal.SIGKILL)
+        elif kills < MOST_KILLS:
             time.sleep(generator.uniform(0, longest_life))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
-            return {"digest": (folder / "result").read_text(), "kills": kills, "leftovers": leftovers}
+            remaining = len(list((folder / "checkpoints").glob(".*")))
+            digest = (folder / "result").read_text()
+            return {"digest": digest, "kills": kills, "leftovers": leftovers, "remaining": remaining}
         kills += 1
         leftovers += len([path for path in (folder / "checkpoints").rglob("*.tmp") if path.is_dir()])
 

@@ -30,7 +30,10 @@ def new_model(kind: str, seed: int = 0) -> nn.Module:
 
 def digits(n_train: int = 200, n_validation: int = 60) -> tuple[TensorSource, TensorSource]:
     splits = load(DataConfig("digits"))
-    train, validation = splits.train.images(slice(0, n_train)), splits.validation.images(slice(0, n_validation))
+    train, validation = (
+        splits.train.images(slice(0, n_train)),
+        splits.validation.images(slice(0, n_validation)),
+    )
     return TensorSource(torch.from_numpy(train)), TensorSource(torch.from_numpy(validation))
 
 
@@ -49,5 +52,5 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def digest_of(model: nn.Module, result: TrainingResult) -> str:
-    text = json.dumps([result.log, result.best_epoch, result.epochs])
+    text = json.dumps([result.log, result.best_epoch, result.epochs], sort_keys=True)
     return hashlib.sha256((weights_digest(model) + text).encode()).hexdigest()

@@ -78,12 +78,17 @@ def test_sigkill_at_random_moments_changes_nothing(kind, tmp_path):
     script = Path(__file__).with_name("kill_trainings.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(geovq.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [sys.executable, script, kind, tmp_path, "3"], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, script, kind, tmp_path, "3"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert [life["digest"] for life in report["disturbed"]] == [report["undisturbed"]] * 3
     assert sum(life["kills"] for life in report["disturbed"]) >= 3
+    assert [life["remaining"] for life in report["disturbed"]] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

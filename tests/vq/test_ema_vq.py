@@ -69,7 +69,9 @@ def test_the_update_is_the_formula():
     assert layer.usage.tolist() == pytest.approx(usage)
     for code in range(4):
         assert layer.sums[code].tolist() == pytest.approx(sums[code], abs=1e-6)
-        assert layer.codebook[code].tolist() == pytest.approx([s / usage[code] for s in sums[code]], rel=1e-6, abs=1e-6)
+        assert layer.codebook[code].tolist() == pytest.approx(
+            [s / usage[code] for s in sums[code]], rel=1e-6, abs=1e-6
+        )
     assert layer.n_updates == 2
 
 
@@ -177,7 +179,9 @@ def test_evaluation_before_training_does_not_start_the_codebook(digits):
 
 def test_a_first_batch_smaller_than_the_codebook_is_refused():
     layer = EMAVQ(2, 8).train()
-    with pytest.raises(InputError, match="the first training batch gives 7 vectors for 8 codes; .* enlarge the batch"):
+    with pytest.raises(
+        InputError, match=r"the first training batch gives 7 vectors for 8 codes; .* enlarge the batch"
+    ):
         layer(torch.rand(7, 2))
     assert layer.n_updates == 0
 

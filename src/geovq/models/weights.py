@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,6 +24,11 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     except RuntimeError as error:
         detail = " ".join(str(error).split())
         raise CorruptArtifactError(f"stored weights do not fit {type(module).__name__}: {detail}") from None
+
+
+def weight_hashes(module: nn.Module) -> dict[str, str]:
+    """SHA-256 of every parameter and buffer of ``module``, under its ``state_dict`` name."""
+    return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays_of(module).items()}
 
 
 def n_parameters(*modules: nn.Module) -> int:

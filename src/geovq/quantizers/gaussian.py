@@ -77,7 +77,7 @@ class GaussianQuantizer(Quantizer):
         if sigma is None:
             sigma = torch.ones_like(points)
         if self.metric == "precision":
-            return nearest_codes_weighted(points, sigma.double() ** -2, as_tensor(self.codebook_))
+            return nearest_codes_weighted(points, sigma**-2, as_tensor(self.codebook_))
         codebook = np.concatenate([self.codebook_, self.codebook_sigma_], axis=1)
         return nearest_codes(torch.cat([points, sigma], dim=1), as_tensor(codebook))
 

@@ -187,7 +187,7 @@ class GeodesicQuantizer(Quantizer):
         if sigma is None:
             sigma = torch.ones_like(points)
         if self.edges == "precision":
-            return nearest_codes_weighted(points, sigma.double() ** -2, codebook)
+            return nearest_codes_weighted(points, sigma**-2, codebook)
         both = torch.cat([codebook, as_tensor(self.codebook_sigma_)], dim=1)
         return nearest_codes(torch.cat([points, sigma], dim=1), both)
 

@@ -15,6 +15,8 @@ from geovq.search import kmeans, nearest_codes
 class KMeansQuantizer(Quantizer):
     """Nearest mean in Euclidean distance.
 
+    Sigma is accepted, as in every quantizer, and changes nothing: the distance is that of the means.
+
     Parameters
     ----------
     n_codes : K
@@ -32,8 +34,6 @@ class KMeansQuantizer(Quantizer):
     >>> quantizer = KMeansQuantizer(n_codes=2, random_state=0).fit(X)
     >>> sorted(quantizer.codebook_[:, 0].tolist())
     [0.0, 9.0]
-
-    Sigma is accepted as in every quantizer and does not change anything: the distance is that of the means.
     """
 
     def __init__(self, n_codes: int = 8, n_iterations: int = 25, random_state: Any = None) -> None:

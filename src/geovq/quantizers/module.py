@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class FittedQuantizer(QuantizerLayer):
         arrays, values = quantizer.fitted_state()
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         for name, value in {**arrays, **numbers}.items():
-            self.register_buffer(name, torch.tensor(value))
+            self.register_buffer(name, torch.from_numpy(np.array(value)))
         self._quantizer = self._rebuilt()
         self.register_load_state_dict_post_hook(FittedQuantizer._after_load)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,11 @@ class ResidualQuantizer(Quantizer):
         codebooks: list[np.ndarray] = []
         for level in range(self.n_levels):
             level_seed = derive_seed(seed, "level", level)
-            codebooks.append(kmeans(residuals_nbd[:, 0].numpy(), self.n_codes, level_seed, self.n_iterations))
+            with warnings.catch_warnings():
+                if level > 0:  # where the levels before leave nothing over, equal residuals are a success
+                    warnings.simplefilter("ignore", UserWarning)
+                residual = residuals_nbd[:, 0].numpy()
+                codebooks.append(kmeans(residual, self.n_codes, level_seed, self.n_iterations))
             residuals_nbd, _, _ = extend_beams(residuals_nbd, as_tensor(codebooks[-1]), self.beam)
         self.codebook_ = np.stack(codebooks)
 

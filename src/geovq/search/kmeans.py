@@ -7,11 +7,14 @@ import warnings
 import faiss
 import numpy as np
 import torch
+from sklearn.cluster import kmeans_plusplus
 
 from geovq.errors import InputError
 from geovq.search.cells import cell_means, distinct_rows
 from geovq.search.nearest import nearest_codes_and_distances
-from geovq.seeding import derive_seed
+from geovq.seeding import derive_seed, numpy_generator
+
+START_POINTS_PER_CODE = 64  # among which k-means++ chooses
 
 
 def kmeans(
@@ -21,7 +24,7 @@ def kmeans(
     n_iterations: int = 25,
     max_points_per_code: int = 1024,
 ) -> np.ndarray:
-    """A codebook of ``n_codes`` means by Lloyd's algorithm.
+    """A codebook of ``n_codes`` means by Lloyd's algorithm from a k-means++ start.
 
     faiss computes in float32 on centred, scaled data and on at most ``max_points_per_code * n_codes`` points;
     then all points are assigned once more, codes without points are moved to the worst-served ones, and the
@@ -32,7 +35,7 @@ def kmeans(
     ----------
     points : float (n, d), finite
     n_codes : K, at most n
-    seed : of the start
+    seed : of the start and the sample
     n_iterations : Lloyd iterations
     max_points_per_code : more points than this times K are sampled
 
@@ -80,7 +83,12 @@ def _faiss_kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=max_points_per_code,
     )
-    clustering.train(np.ascontiguousarray(points))
+    # Random starts, faiss's own, leave clusters without a code and others with two.
+    generator = numpy_generator(seed, "kmeans++")
+    rows = generator.permutation(len(points))[: START_POINTS_PER_CODE * n_codes]
+    random_state = np.random.RandomState(generator.integers(2**31))
+    start, _ = kmeans_plusplus(points[rows], n_codes, random_state=random_state)
+    clustering.train(np.ascontiguousarray(points), init_centroids=start)
     return np.asarray(clustering.centroids)
 
 

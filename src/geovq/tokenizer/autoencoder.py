@@ -37,7 +37,7 @@ class Autoencoder(nn.Module):
 
     def decode_latents(self, latents: np.ndarray) -> np.ndarray:
         """Images float32 (N, C, H, W) of latents (N, *latent_shape)."""
-        (images,) = self.in_batches(lambda batch: (self.decoder(batch),), latents)
+        (images,) = self.in_batches(lambda batch: (self.decoder(batch.float()),), latents)
         return images
 
     def reconstruct(self, images: Images) -> np.ndarray:
@@ -45,26 +45,26 @@ class Autoencoder(nn.Module):
         return self.decode_latents(self.posterior(images)[0])
 
     def check_images(self, images: Images) -> None:
-        """Raise ``InputError`` unless ``images`` are floating (N, C, H, W) of the expected shape in [0, 1]."""
+        """Raise ``InputError`` unless ``images`` are floating, of the expected (N, C, H, W), in [0, 1]."""
         if tuple(images.shape[1:]) != self.image_shape or len(images) == 0:
             raise InputError(
                 f"images have shape {tuple(images.shape)}; this tokenizer expects "
                 f"(N, {', '.join(map(str, self.image_shape))}) with N at least 1"
             )
-        values = torch.as_tensor(images)
-        if not values.is_floating_point():
-            raise InputError(f"images are {values.dtype}; expected floating-point values in [0, 1]")
-        low, high = float(values.min()), float(values.max())
+        if not _as_tensor(images[:1]).is_floating_point():
+            raise InputError(f"images are {images.dtype}; expected floating-point values in [0, 1]")
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise InputError(f"images run from {low:g} to {high:g}; expected finite values in [0, 1]")
 
     @torch.inference_mode()
     def in_batches(self, function: Callable[..., tuple[Tensor, ...]], *arrays: Images) -> list[np.ndarray]:
         """Apply ``function`` to aligned rows of ``arrays``, a batch at a time, and join what it returns."""
-        device = next(self.parameters()).device
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
         parts: list[tuple[np.ndarray, ...]] = []
-        for start in range(0, len(arrays[0]), BATCH):
-            batch = [torch.as_tensor(array[start : start + BATCH]).to(device) for array in arrays]
+        # At least one batch: no rows in, arrays without rows out.
+        for start in range(0, max(1, len(arrays[0])), BATCH):
+            batch = [_as_tensor(array[start : start + BATCH]).to(device) for array in arrays]
             parts.append(tuple(tensor.cpu().numpy() for tensor in function(*batch)))
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
@@ -74,3 +74,8 @@ class Autoencoder(nn.Module):
             return encoded, torch.zeros_like(encoded)
         mean, sigma = encoded
         return mean, sigma
+
+
+def _as_tensor(rows: Images) -> Tensor:
+    # PyTorch has no read-only tensors and warns; memory maps are read-only.
+    return torch.as_tensor(rows if isinstance(rows, Tensor) else np.require(rows, requirements=["C", "W"]))

@@ -25,7 +25,12 @@ class StoredCodes:
 def save_codes(
     folder: Path, stored: StoredCodes, data_fingerprint: str, extra: Mapping[str, np.ndarray] | None = None
 ) -> None:
-    """Write codes as int32, with further arrays (labels, latents) under the names given."""
+    """Write codes as int32, with further arrays (labels, latents) under the names given.
+
+    Raises ``InputError`` if the codes do not fit their layout.
+    """
+    for codes in stored.splits.values():
+        stored.layout.validate(codes)
     config = {
         "kind": "codes",
         "layout": stored.layout.to_json(),

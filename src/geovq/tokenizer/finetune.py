@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geovq.config import TrainConfig
 from geovq.data import ImageSet
+from geovq.errors import InputError
 from geovq.tokenizer.latent import LatentTokenizer
 from geovq.training import Progress, TrainingResult, fit
 
@@ -36,7 +37,8 @@ def finetune_decoder(
     The loss is the squared error summed over an image; the decoder of the best validation epoch is kept, the
     untuned one included as epoch 0. Codes (N, S) are computed unless given.
     """
-    model = _DecoderOnCodes(copy.deepcopy(tokenizer.decoder))
+    # Trainable, although a frozen autoencoder's decoder may well be frozen.
+    model = _DecoderOnCodes(copy.deepcopy(tokenizer.decoder).requires_grad_(True))
     result = fit(
         model,
         _CodedImages(tokenizer, train, train_codes),
@@ -61,6 +63,8 @@ class _CodedImages:
     def __init__(self, tokenizer: LatentTokenizer, images: ImageSet, codes: np.ndarray | None) -> None:
         codes = tokenizer_codes(tokenizer, images) if codes is None else codes
         tokenizer.layout.validate(codes)
+        if len(codes) != len(images):
+            raise InputError(f"{len(codes)} codes are given for {len(images)} images; expected as many")
         self.tokenizer, self.images, self.codes = tokenizer, images, codes
 
     def __len__(self) -> int:

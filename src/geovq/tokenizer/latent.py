@@ -6,7 +6,6 @@ nothing that uses a tokenizer can tell which.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from geovq.config import Spec, to_json
 from geovq.errors import CorruptArtifactError, InputError
 from geovq.models.cut import cut, paste, token_dim
-from geovq.models.weights import arrays_of, load_arrays
+from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.quantizers.module import FittedQuantizer
-from geovq.registry import build
+from geovq.registry import build, resolve
 from geovq.storage.artifact import fingerprint, load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
@@ -74,6 +73,12 @@ class LatentTokenizer(Autoencoder):
 
     def encode_latents(self, mean: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         """Codes int64 (N, S) of latents (N, *latent_shape) that ``posterior`` gave."""
+        for name, array in (("mean", mean), ("sigma", sigma)):
+            if array.shape[1:] != self.latent_shape:
+                raise InputError(
+                    f"the latents' {name} has shape {array.shape}; this tokenizer expects "
+                    f"(N, {', '.join(map(str, self.latent_shape))})"
+                )
         (codes,) = self.in_batches(lambda m, s: (self._codes(m, s),), mean, sigma)
         return codes
 
@@ -108,13 +113,19 @@ class LatentTokenizer(Autoencoder):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the configuration and of every weight."""
-        weights = {
-            name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays_of(self).items()
-        }
-        return fingerprint({"config": self._config(), "weights": weights})
+        return fingerprint({"config": self._config(), "weights": weight_hashes(self)})
 
     def save_pretrained(self, folder: Path, stage: str = "") -> None:
-        """Write ``config.json``, ``model.safetensors`` and their hashes into ``folder``."""
+        """Write ``config.json``, ``model.safetensors`` and their hashes into ``folder``.
+
+        Raises ``InputError`` for a trainable layer without the architecture that it is a part of.
+        """
+        trained = self.architecture is not None and resolve("model", self.architecture.kind).end_to_end
+        if not trained and not isinstance(self.quantizer, FittedQuantizer):
+            raise InputError(
+                f"a layer ({type(self.quantizer).__name__}) is stored with the model it was trained in; give "
+                "its architecture, as in architecture=Spec('vqvae', ...), or a fitted quantizer's as_module()"
+            )
         config = {**self._config(), "fingerprint": self.fingerprint}
         save_artifact(Path(folder), config, arrays_of(self), stage)
 
@@ -185,5 +196,6 @@ class LatentTokenizer(Autoencoder):
     def _latents(self, codes: Tensor) -> Tensor:
         n_levels = len(self.quantizer.n_codes)
         shape = (len(codes), self.tokens[0] * self.tokens[1])
+        codes = codes.long()  # PyTorch would take bytes for a mask
         per_token = codes.reshape(shape) if n_levels == 1 else codes.reshape(*shape, n_levels)
         return paste(self.quantizer.lookup(per_token).float(), self.latent_shape)

@@ -19,6 +19,7 @@ from torch import nn
 from geovq.errors import CorruptArtifactError, StorageError
 from geovq.models.weights import arrays_of, load_arrays
 from geovq.storage.artifact import load_artifact, save_artifact
+from geovq.storage.atomic import remove_leftovers
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, message)``."""
@@ -68,6 +69,7 @@ def load_checkpoint(
 
     Raises ``StorageError`` if the checkpoint belongs to another training run.
     """
+    remove_leftovers(folder)
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
             config, tensors = load_artifact(candidate)

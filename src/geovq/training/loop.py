@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from geovq.config import TrainConfig, to_json
 from geovq.data import BatchOrder
 from geovq.errors import TrainingError
-from geovq.models.weights import arrays_of, load_arrays
+from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.seeding import deterministic, torch_generator
 from geovq.storage.artifact import fingerprint
 from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, save_checkpoint
@@ -110,7 +110,12 @@ class _Run:
         self.wrapped, self.stepper = self.fabric.setup(model, self.optimizer)
         self.wrapped.mark_forward_method("loss")
         self.fingerprint = fingerprint(
-            {"train": to_json(config), "rows": [len(train), len(validation)], "seed": seed}
+            {
+                "train": to_json(config),
+                "rows": [len(train), len(validation)],
+                "seed": seed,
+                "start": weight_hashes(model),
+            }
         )
         self.state = TrainingState()
 
@@ -139,15 +144,14 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * warmup_cosine(step, self.n_steps, self.n_warmup)
         self.model.train()
-        terms = self.wrapped.loss(batch, torch_generator(self.seed, "loss", step))
-        self._refuse_non_finite(terms)
-        self.stepper.zero_grad()
-        self.fabric.backward(terms["total"])
-        norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in self.model.parameters() if p.grad is not None], error_if_nonfinite=False
-        )
-        if not torch.isfinite(norm):
-            raise TrainingError(self._explain("the gradient's norm", float(norm)))
+        # A codebook of moving averages has already moved when its loss turns out not to be finite.
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        try:
+            terms = self._gradient(batch)
+        except TrainingError:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+            raise
         self.stepper.step()
         for name, value in terms.items():
             self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value.detach()) * len(indices)
@@ -155,12 +159,22 @@ class _Run:
         if self.progress is not None:
             self.progress(self.state.step, self.n_steps, f"loss {float(terms['total'].detach()):.4g}")
 
-    def _refuse_non_finite(self, terms: Mapping[str, Tensor]) -> None:
-        if torch.isfinite(terms["total"]):
-            return
-        parts = [name for name, value in terms.items() if name != "total" and not torch.isfinite(value)]
-        name = parts[0] if parts else "total"
-        raise TrainingError(self._explain(f"term '{name}'", float(terms[name].detach())))
+    def _gradient(self, batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
+        """Terms of the loss, with the gradient of ``total`` left in the parameters; both are finite."""
+        terms = self.wrapped.loss(batch, torch_generator(self.seed, "loss", self.state.step))
+        self._refuse_non_finite({name: float(value.detach()) for name, value in terms.items()}, "")
+        self.stepper.zero_grad()
+        self.fabric.backward(terms["total"])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise TrainingError(self._explain("the gradient's norm", float(norm)))
+        return terms
+
+    def _refuse_non_finite(self, values: Mapping[str, float], where: str) -> None:
+        # The total last: the part that broke it says more.
+        for name in sorted(values, key=lambda name: name == "total"):
+            if not math.isfinite(values[name]):
+                raise TrainingError(self._explain(f"term '{name}'{where}", values[name]))
 
     def _explain(self, what: str, value: float) -> str:
         return (
@@ -176,8 +190,7 @@ class _Run:
 
     def _validate_epoch(self, epoch: int) -> None:
         values = self._validate()
-        if not math.isfinite(values["total"]):
-            raise TrainingError(self._explain(f"the validation loss after epoch {epoch}", values["total"]))
+        self._refuse_non_finite(values, f" of the validation loss after epoch {epoch}")
         self._log(epoch, "validation", values)
         if values["total"] < self.state.best_value:
             self.state.best_value, self.state.best_epoch = values["total"], epoch

@@ -1,0 +1,180 @@
+"""Geodesic codes against all-pairs shortest paths."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantizer_contract import MEANS, SIGMAS, TEST, TRAIN
+from scipy.sparse.csgraph import floyd_warshall
+from sklearn.datasets import make_swiss_roll
+
+from geovq.errors import InputError
+from geovq.geometry import EDGES, connect, knn_graph
+from geovq.quantizers import GeodesicQuantizer, KMeansQuantizer
+
+EDGE_NAMES = sorted(EDGES)
+
+
+def all_pairs(nodes, sigmas, edges, k):
+    graph, _ = connect(knn_graph(nodes, k, sigmas, EDGES[edges]), nodes, sigmas, EDGES[edges])
+    return floyd_warshall(graph)
+
+
+@pytest.mark.parametrize("edges", EDGE_NAMES)
+def test_codes_are_the_nearest_medoids_by_all_pairs(edges):
+    means, sigmas = MEANS[TRAIN], SIGMAS[TRAIN]
+    quantizer = GeodesicQuantizer(12, n_neighbors=6, edges=edges, random_state=0).fit(means, sigma=sigmas)
+    medoids = [int(np.flatnonzero((means == row).all(1))[0]) for row in quantizer.codebook_]
+    table = all_pairs(means, sigmas, edges, 6)[medoids]
+    np.testing.assert_array_equal(quantizer.predict(means, sigma=sigmas), table.argmin(0))
+    np.testing.assert_allclose(quantizer.node_distances_, table.min(0), rtol=1e-12)
+    assert quantizer.objectives_[-1] == pytest.approx(np.square(table.min(0)).mean())
+
+
+@pytest.mark.parametrize("edges", EDGE_NAMES)
+def test_new_points_attach_through_their_neighbours(edges):
+    means, sigmas = MEANS[TRAIN], SIGMAS[TRAIN]
+    quantizer = GeodesicQuantizer(12, n_neighbors=6, edges=edges, random_state=0).fit(means, sigma=sigmas)
+    measure = EDGES[edges]
+    coordinates = measure.coordinates(means, sigmas)
+    expected = []
+    for mean, sigma in zip(MEANS[TEST], SIGMAS[TEST], strict=True):
+        here = measure.coordinates(mean[None], sigma[None])
+        near = np.argsort(np.square(coordinates - here).sum(1))[:7]
+        lengths = [measure.lengths(mean[None], sigma[None], means[[v]], sigmas[[v]])[0] for v in near]
+        expected.append(quantizer.node_codes_[near[np.argmin(lengths + quantizer.node_distances_[near])]])
+    np.testing.assert_array_equal(quantizer.predict(MEANS[TEST], sigma=SIGMAS[TEST]), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(3, 60),
+    d=st.sampled_from([1, 2, 10]),
+    whole=st.booleans(),
+    data=st.data(),
+)
+def test_fitted_points_have_their_own_codes(seed, n, d, whole, data):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-2, 3, size=(n, d)).astype(float) if whole else rng.normal(size=(n, d))
+    nodes = np.unique(points, axis=0)
+    n_codes = data.draw(st.integers(1, len(nodes)))
+    k = data.draw(st.integers(1, 8))
+    quantizer = GeodesicQuantizer(n_codes, n_neighbors=k, random_state=0).fit(points)
+    np.testing.assert_array_equal(quantizer.predict(quantizer.nodes_), quantizer.node_codes_)
+    assert quantizer.predict(quantizer.codebook_).tolist() == list(range(n_codes))
+
+
+@pytest.mark.parametrize("edges", EDGE_NAMES)
+def test_the_objective_never_rises(edges):
+    quantizer = GeodesicQuantizer(8, n_neighbors=5, edges=edges, random_state=1).fit(MEANS, sigma=SIGMAS)
+    assert (np.diff(quantizer.objectives_) <= 0).all()
+    assert quantizer.objectives_[-1] < quantizer.objectives_[0]
+
+
+def test_improves_on_its_start_where_the_data_are_folded():
+    points, _ = make_swiss_roll(1500, random_state=0)
+    quantizer = GeodesicQuantizer(6, n_neighbors=10, random_state=0).fit(points)
+    assert quantizer.objectives_[-1] < 0.6 * quantizer.objectives_[0]
+
+
+def test_cells_follow_the_sheet_and_not_the_gap():
+    """Codes of a folded strip: neighbours across the fold are far along it."""
+    turn = np.linspace(0, 6 * np.pi, 1500)
+    spiral = (4 + 0.25 * turn)[:, None] * np.c_[np.cos(turn), np.sin(turn)]
+    codes = GeodesicQuantizer(5, n_neighbors=4, random_state=0).fit_predict(spiral)
+    assert np.count_nonzero(np.diff(codes)) == 4  # every cell is one piece of the strip
+    euclidean = KMeansQuantizer(5, random_state=0).fit_predict(spiral)
+    assert np.count_nonzero(np.diff(euclidean)) > 4
+
+
+def test_means_of_cells_lie_nearer_than_medoids():
+    settings_ = {"n_codes": 12, "n_neighbors": 8, "random_state": 0}
+    medoid = GeodesicQuantizer(**settings_, centers="medoid").fit(MEANS[TRAIN])
+    mean = GeodesicQuantizer(**settings_, centers="mean").fit(MEANS[TRAIN])
+    codes = medoid.predict(MEANS[TRAIN])
+    np.testing.assert_array_equal(mean.predict(MEANS[TRAIN]), codes)
+    for code in range(12):
+        np.testing.assert_allclose(mean.codebook_[code], MEANS[TRAIN][codes == code].mean(0), rtol=1e-12)
+    assert {tuple(row) for row in medoid.codebook_} <= {tuple(row) for row in MEANS[TRAIN]}
+    assert mean.score(MEANS[TRAIN]) > medoid.score(MEANS[TRAIN])
+
+
+def test_precision_means_are_weighted():
+    quantizer = GeodesicQuantizer(6, edges="precision", centers="mean", random_state=0)
+    codes = quantizer.fit_predict(MEANS[TRAIN], sigma=SIGMAS[TRAIN])
+    weights = SIGMAS[TRAIN][codes == 2] ** -2.0
+    expected = (MEANS[TRAIN][codes == 2] * weights).sum(0) / weights.sum(0)
+    np.testing.assert_allclose(quantizer.codebook_[2], expected, rtol=1e-10)
+
+
+def test_nearest_assignment_keeps_the_codebook_alone():
+    settings_ = {"n_codes": 12, "random_state": 0}
+    graph = GeodesicQuantizer(**settings_).fit(MEANS[TRAIN])
+    nearest = GeodesicQuantizer(**settings_, assignment="nearest").fit(MEANS[TRAIN])
+    np.testing.assert_array_equal(nearest.codebook_, graph.codebook_)
+    assert set(nearest.fitted_state()[0]) == {"codebook_", "objectives_"}
+    table = np.square(MEANS[TEST][:, None] - nearest.codebook_).sum(2)
+    np.testing.assert_array_equal(nearest.predict(MEANS[TEST]), table.argmin(1))
+
+
+def test_nearest_assignment_uses_the_metric_of_the_edges():
+    for edges in ("wasserstein", "precision"):
+        quantizer = GeodesicQuantizer(12, edges=edges, assignment="nearest", random_state=0)
+        quantizer.fit(MEANS[TRAIN], sigma=SIGMAS[TRAIN])
+        squares = np.square(MEANS[TEST][:, None] - quantizer.codebook_)
+        if edges == "wasserstein":
+            table = squares + np.square(SIGMAS[TEST][:, None] - quantizer.codebook_sigma_)
+        else:
+            table = squares / np.square(SIGMAS[TEST][:, None])
+        codes = quantizer.predict(MEANS[TEST], sigma=SIGMAS[TEST])
+        np.testing.assert_array_equal(codes, table.sum(2).argmin(1))
+
+
+def test_clusters_far_apart_are_bridged_and_counted():
+    rng = np.random.default_rng(0)
+    clusters = [rng.normal(size=(40, 3)) + np.array([1000.0 * i, 0, 0]) for i in range(3)]
+    quantizer = GeodesicQuantizer(3, n_neighbors=4, random_state=0)
+    codes = quantizer.fit_predict(np.concatenate(clusters))
+    assert quantizer.n_bridges_ >= 2
+    assert quantizer.bridge_length_ > 1980
+    assert [len(set(codes[i * 40 : i * 40 + 40])) for i in range(3)] == [1, 1, 1]
+    assert len(set(codes)) == 3
+
+
+def test_copies_of_points_weigh_but_do_not_cut_the_graph():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 2))
+    once = GeodesicQuantizer(5, n_neighbors=6, random_state=0).fit(points)
+    copied = np.concatenate([points, np.repeat(points[:1], 40, axis=0)])
+    quantizer = GeodesicQuantizer(5, n_neighbors=6, random_state=0).fit(copied)
+    assert quantizer.n_bridges_ == once.n_bridges_
+    assert len(quantizer.nodes_) == 60
+    assert tuple(points[0]) in {tuple(row) for row in quantizer.codebook_}  # 41 points stand there
+
+
+def test_more_neighbours_than_points_are_cut_down():
+    many = GeodesicQuantizer(3, n_neighbors=500, random_state=0).fit(MEANS[:20])
+    all_of_them = GeodesicQuantizer(3, n_neighbors=19, random_state=0).fit(MEANS[:20])
+    np.testing.assert_array_equal(many.codebook_, all_of_them.codebook_)
+
+
+def test_equal_points_are_one_code():
+    with pytest.warns(UserWarning, match="only 1 points are distinct"):
+        quantizer = GeodesicQuantizer(4).fit(np.ones((9, 3)))
+    assert (quantizer.predict(np.random.default_rng(0).normal(size=(20, 3))) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"edges": "euclid"}, "unknown edges 'euclid'; did you mean 'euclidean'"),
+        ({"centers": "means"}, "unknown centers 'means'; did you mean 'mean'"),
+        ({"assignment": "path"}, "unknown assignment 'path'"),
+        ({"n_neighbors": 0}, "n_neighbors is 0"),
+        ({"n_iterations": 0}, "n_iterations is 0"),
+    ],
+)
+def test_impossible_parameters_are_refused(params, message):
+    with pytest.raises(InputError, match=message):
+        GeodesicQuantizer(**params).fit(MEANS)
