@@ -30,7 +30,12 @@ def main() -> None:
         seconds, peak_mb = timed([*geovq, "demo", "--out", f"{folder}/demo"])
         report_mb = (Path(folder) / "demo" / "report.html").stat().st_size / 1e6
     rows = [
-        {"name": f"geovq --help, median of {N_HELP}", "value": round(help_seconds, 3), "unit": "s", "target": 0.5},
+        {
+            "name": f"geovq --help, median of {N_HELP}",
+            "value": round(help_seconds, 3),
+            "unit": "s",
+            "target": 0.5,
+        },
         {"name": "geovq demo, once", "value": round(seconds, 1), "unit": "s", "target": 150},
         {"name": "geovq demo, peak memory", "value": round(peak_mb), "unit": "MB"},
         {"name": "report of geovq demo", "value": round(report_mb, 2), "unit": "MB", "target": 3},

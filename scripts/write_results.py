@@ -1,7 +1,7 @@
 """Write RESULTS.md from results/*.json; with --add, first put a finished run among them.
 
-    python scripts/write_results.py
-    python scripts/write_results.py --add runs/mnist-first --name mnist-first --title "MNIST at 64 bits"
+python scripts/write_results.py
+python scripts/write_results.py --add runs/mnist-first --name mnist-first --title "MNIST at 64 bits"
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -191,6 +191,8 @@ def _read(kind: Any, value: Any, path: str) -> Any:
         return _read_dataclass(kind, value, path)
     if origin is tuple:
         return _read_tuple(arguments, value, path)
+    if origin is Sequence:
+        return _read_tuple((*arguments, ...), value, path)
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(value, Mapping), path, value, "an object")
         return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}

@@ -6,10 +6,11 @@ Adding a quantizer, layer, model or prior costs one file and one line here.
 from __future__ import annotations
 
 import inspect
+import typing
 from importlib import import_module
 from typing import Any
 
-from geovq.config import Spec
+from geovq.config import Spec, from_json
 from geovq.errors import ConfigError, unknown_name
 
 FAMILIES: dict[str, dict[str, str]] = {
@@ -49,12 +50,18 @@ def resolve(family: str, kind: str) -> Any:
 
 
 def check(family: str, spec: Spec, supplied: tuple[str, ...] = ()) -> None:
-    """Refuse a Spec that its class would not take. ``supplied`` are arguments that the caller will add."""
-    signature = inspect.signature(resolve(family, spec.kind))
-    for key in spec.params:
+    """Refuse a Spec whose parameters its class would not take, by name or by type.
+
+    ``supplied`` are arguments that the caller will add.
+    """
+    component = resolve(family, spec.kind)
+    signature = inspect.signature(component)
+    kinds = typing.get_type_hints(component.__init__)
+    for key, value in spec.params.items():
         if key not in signature.parameters or key in supplied:
             valid = [name for name in signature.parameters if name not in supplied]
             raise ConfigError(unknown_name(f"parameter of {family} '{spec.kind}'", key, valid))
+        from_json(kinds.get(key, Any), value, f"{family} '{spec.kind}' params.{key}")
     try:
         signature.bind(**dict.fromkeys(supplied), **spec.params)
     except TypeError as error:

@@ -96,8 +96,15 @@ def test_bridges_are_a_spanning_tree_of_the_gaps(seed, sizes, d):
     assert connected_components(joined)[0] == 1
     assert bridges.count == n_components - 1
     exact = cdist(points, points)
-    gaps = np.array([[exact[np.ix_(component == a, component == b)].min() if a != b else 0
-                      for b in range(n_components)] for a in range(n_components)])
+    gaps = np.array(
+        [
+            [
+                exact[np.ix_(component == a, component == b)].min() if a != b else 0
+                for b in range(n_components)
+            ]
+            for a in range(n_components)
+        ]
+    )
     expected = minimum_spanning_tree(gaps).sum()
     np.testing.assert_allclose(bridges.total_length, expected, rtol=1e-9)
     assert abs(joined - joined.T).nnz == 0

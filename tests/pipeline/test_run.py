@@ -49,7 +49,9 @@ def test_recorded_errors_are_those_of_the_stored_tokenizers(small_run: Path) -> 
         tokenizer = LatentTokenizer.from_pretrained(small_run / "tokenizers" / arm / "24" / "0")
         found = float(np.mean((tokenizer.reconstruct(images).astype(np.float64) - images) ** 2))
         (record,) = [
-            r for r in read_metrics(small_run / "metrics.json") if (r.arm, r.seed, r.split) == (arm, 0, "test")
+            r
+            for r in read_metrics(small_run / "metrics.json")
+            if (r.arm, r.seed, r.split) == (arm, 0, "test")
         ]
         # Batches cut elsewhere round differently; a code on a border may flip.
         assert found == pytest.approx(record.values["mse"], rel=1e-4)
@@ -141,7 +143,11 @@ def test_another_run_takes_equal_stages_from_an_earlier_one(
     changed = with_overrides(small_config, ["arms.kmeans.quantizer.params.n_iterations=3"])
     told: list[str] = []
     out = run_recipe(changed, tmp_path / "second", reuse=[small_run], tell=told.append, stop_after="evaluate")
-    assert {line.split(", seed")[0] for line in told} == {"tokenizer: kmeans", "codes: kmeans", "evaluate: kmeans"}
+    assert {line.split(", seed")[0] for line in told} == {
+        "tokenizer: kmeans",
+        "codes: kmeans",
+        "evaluate: kmeans",
+    }
     reused = (out / "tokenizers/geodesic/24/0/model.safetensors").read_bytes()
     assert reused == (small_run / "tokenizers/geodesic/24/0/model.safetensors").read_bytes()
     with pytest.raises(StorageError, match="no such folder"):
@@ -214,7 +220,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
 
 def test_a_folder_of_another_run_is_refused(small_run: Path, small_config: RunConfig) -> None:
     other = dataclasses.replace(small_config, seeds=(5,))
-    with pytest.raises(StorageError, match="holds another run .*seeds"):
+    with pytest.raises(StorageError, match=r"holds another run .*seeds"):
         run_recipe(other, small_run)
 
 

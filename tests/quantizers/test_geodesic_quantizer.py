@@ -1,5 +1,7 @@
 """Geodesic codes against all-pairs shortest paths."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -178,3 +180,20 @@ def test_equal_points_are_one_code():
 def test_impossible_parameters_are_refused(params, message):
     with pytest.raises(InputError, match=message):
         GeodesicQuantizer(**params).fit(MEANS)
+
+
+@pytest.mark.parametrize("edges", ["euclidean", "wasserstein"])
+def test_compact_files_hold_the_codebook_and_no_nodes(edges: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points, sigma = rng.normal(size=(2000, 4)), rng.uniform(0.5, 1.5, size=(2000, 4))
+    given = {} if edges == "euclidean" else {"sigma": sigma}
+    whole = GeodesicQuantizer(n_codes=16, edges=edges, random_state=0).fit(points, **given)
+    whole.save(tmp_path / "whole")
+    whole.save(tmp_path / "compact", compact=True)
+    sizes = {name: (tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "compact")}
+    assert sizes["compact"] < sizes["whole"] / 20
+    compact = GeodesicQuantizer.load(tmp_path / "compact")
+    nearest = GeodesicQuantizer(n_codes=16, edges=edges, assignment="nearest", random_state=0)
+    expected = nearest.fit(points, **given).predict(points, **given)
+    np.testing.assert_array_equal(compact.predict(points, **given), expected)
+    np.testing.assert_array_equal(compact.codebook_, whole.codebook_)

@@ -36,16 +36,28 @@ def make_records(mse=MSE, seeds=SEEDS, noise=0.0002, bits=24):
             draw = numpy_generator(seed, f"records/{arm}")
             for split, n in (("validation", N_VALIDATION), ("test", N_TEST)):
                 measured = error + noise * draw.standard_normal()
-                values = {"mse": measured, "psnr": -10 * np.log10(measured), "ssim": 1 - 12 * measured,
-                          "bce_nats": 14 + 300 * measured}
+                values = {
+                    "mse": measured,
+                    "psnr": -10 * np.log10(measured),
+                    "ssim": 1 - 12 * measured,
+                    "bce_nats": 14 + 300 * measured,
+                }
                 if arm != "continuous":
-                    values |= {"bits_nominal": 24.0, "bits_entropy": 20.5 + draw.random(),
-                               "utilization": 0.9 + 0.1 * draw.random(),
-                               "perplexity": 180 + 20 * draw.random(),
-                               "dead_codes": float(draw.integers(0, 9)), "latent_distortion": 80 * measured}
+                    values |= {
+                        "bits_nominal": 24.0,
+                        "bits_entropy": 20.5 + draw.random(),
+                        "utilization": 0.9 + 0.1 * draw.random(),
+                        "perplexity": 180 + 20 * draw.random(),
+                        "dead_codes": float(draw.integers(0, 9)),
+                        "latent_distortion": 80 * measured,
+                    }
                 if arm in ("residual+tuned", "ema"):
-                    values |= {"bits_prior": 17 + draw.random(), "bits_unigram": 20.5 + draw.random(),
-                               "bits_uniform": 24.0, "prior_bits_per_token": 5.9}
+                    values |= {
+                        "bits_prior": 17 + draw.random(),
+                        "bits_unigram": 20.5 + draw.random(),
+                        "bits_uniform": 24.0,
+                        "prior_bits_per_token": 5.9,
+                    }
                 records.append(Record(arm, None if arm == "continuous" else bits, seed, split, n, values))
     return records
 
@@ -54,15 +66,19 @@ def make_config(seeds=SEEDS):
     """The configuration of the invented run, as JSON."""
     train = {"epochs": 8, "batch_size": 64}
     quantizer = {"kind": "kmeans", "params": {"n_codes": 256}}
-    arms = [{"name": arm, "model": "vae", "tokens": [1, 3], "quantizer": quantizer, "tune": None}
-            for arm in ("kmeans", "residual")]
+    arms = [
+        {"name": arm, "model": "vae", "tokens": [1, 3], "quantizer": quantizer, "tune": None}
+        for arm in ("kmeans", "residual")
+    ]
     arms.append({"name": "ema", "model": "vqvae", "tokens": [1, 3], "quantizer": None, "tune": None})
     return {
         "recipe": "digits",
         "data": {"source": "digits", "image_size": 0, "channels": 0},
         "bits": 24,
-        "models": {name: {"spec": {"kind": name, "params": {"width": 16}}, "train": train}
-                   for name in ("vae", "vqvae")},
+        "models": {
+            name: {"spec": {"kind": name, "params": {"width": 16}}, "train": train}
+            for name in ("vae", "vqvae")
+        },
         "arms": arms,
         "prior": {"spec": {"kind": "transformer", "params": {}}, "train": train},
         "seeds": list(seeds),
@@ -71,15 +87,26 @@ def make_config(seeds=SEEDS):
 
 def make_info(kinds=KINDS):
     """The content of run.json."""
-    arms = {arm: {"kind": kind, "parameters": 48_213 if kind != "end-to-end" else 48_981,
-                  "image_passes": 13.0, "configurations_tried": 4, "about": f"{arm} of the digits"}
-            for arm, kind in kinds.items()}
+    arms = {
+        arm: {
+            "kind": kind,
+            "parameters": 48_213 if kind != "end-to-end" else 48_981,
+            "image_passes": 13.0,
+            "configurations_tried": 4,
+            "about": f"{arm} of the digits",
+        }
+        for arm, kind in kinds.items()
+    }
     return {
         "schema": 1,
         "command": "geovq run digits --out runs/digits",
         "versions": {"geovq": "0.1.0", "torch": "2.13.0"},
-        "data": {"name": "digits", "fingerprint": "5f1e0c" * 10, "image_shape": [1, 8, 8],
-                 "n": {"train": 1297, "validation": N_VALIDATION, "test": N_TEST}},
+        "data": {
+            "name": "digits",
+            "fingerprint": "5f1e0c" * 10,
+            "image_shape": [1, 8, 8],
+            "n": {"train": 1297, "validation": N_VALIDATION, "test": N_TEST},
+        },
         "arms": arms,
         "prior_arms": ["residual+tuned", "ema"],
     }
@@ -107,8 +134,12 @@ def write_images(folder: Path, arms=KINDS, seed=0):
         model = PCA(COMPONENTS.get(arm, 5), svd_solver="full").fit(fitted)
         decoded = model.inverse_transform(model.transform(held_out))
         worst = np.argsort(-((decoded - held_out) ** 2).sum(1))[:12]
-        tensors = {"originals": held_out[:12], "reconstructions": decoded[:12],
-                   "worst_originals": held_out[worst], "worst_reconstructions": decoded[worst]}
+        tensors = {
+            "originals": held_out[:12],
+            "reconstructions": decoded[:12],
+            "worst_originals": held_out[worst],
+            "worst_reconstructions": decoded[worst],
+        }
         tensors = {name: as_bytes(images) for name, images in tensors.items()}
         draw = numpy_generator(seed, f"images/{arm}")
         if arm != "continuous":
@@ -122,8 +153,11 @@ def write_images(folder: Path, arms=KINDS, seed=0):
             prior = model.inverse_transform(draw.permutation(latents)[:24])
             spread = draw.uniform(latents.min(0), latents.max(0), (24, latents.shape[1]))
             uniform = model.inverse_transform(spread)
-            save_artifact(folder / "samples" / arm / rate / str(seed), {},
-                          {"prior": as_bytes(prior), "uniform": as_bytes(uniform)})
+            save_artifact(
+                folder / "samples" / arm / rate / str(seed),
+                {},
+                {"prior": as_bytes(prior), "uniform": as_bytes(uniform)},
+            )
 
 
 def as_bytes(images):
@@ -137,10 +171,15 @@ def make_run(folder: Path, records=None, info=None, images=True, seeds=SEEDS):
     write_json(folder / "metrics.json", metrics_json(records or make_records(seeds=seeds)))
     write_json(folder / "run.json", info or make_info())
     steps = (("train", "vae"), ("train", "vqvae"), ("quantize", "kmeans"), ("tune", "residual+tuned"))
-    stages = [{"stage": stage, "arm": arm, "seed": seed, "seconds": 3.5 + seed, "peak_memory_mb": 310.0}
-              for stage, arm in steps for seed in seeds]
-    write_json(folder / "cost.json", {"schema": 1, "stages": stages,
-                                      "machine": {"cpu": "Example CPU", "cores": 2, "memory_gb": 8}})
+    stages = [
+        {"stage": stage, "arm": arm, "seed": seed, "seconds": 3.5 + seed, "peak_memory_mb": 310.0}
+        for stage, arm in steps
+        for seed in seeds
+    ]
+    write_json(
+        folder / "cost.json",
+        {"schema": 1, "stages": stages, "machine": {"cpu": "Example CPU", "cores": 2, "memory_gb": 8}},
+    )
     write_log(folder / "train_log.csv", seeds)
     if images:
         write_images(folder, arms=list((info or make_info())["arms"]))

@@ -94,8 +94,11 @@ def test_durations_carry_over(seconds, text):
 
 
 def test_costs_are_grouped_by_stage_and_arm():
-    stages = [StageCost("train", 2.0, "vae", 0, 100.0), StageCost("fit", 1.0, "kmeans", 0),
-              StageCost("train", 4.0, "vae", 1, 300.0)]
+    stages = [
+        StageCost("train", 2.0, "vae", 0, 100.0),
+        StageCost("fit", 1.0, "kmeans", 0),
+        StageCost("train", 4.0, "vae", 1, 300.0),
+    ]
     rows = cost_table(stages).rows
     assert [(r.label, r.note, [c.text for c in r.cells]) for r in rows] == [
         ("train", "vae", ["2", "3 s", "6 s", "300"]),

@@ -59,8 +59,10 @@ def test_a_run_that_just_began_has_a_page_too(copy):
 
 
 def test_a_run_without_floor_prior_or_validation_has_a_page(tmp_path, build):
-    records = [Record("kmeans", 24, 0, "test", 9, {"mse": 0.02}),
-               Record("ema", 24, 0, "test", 9, {"ssim": 0.5})]
+    records = [
+        Record("kmeans", 24, 0, "test", 9, {"mse": 0.02}),
+        Record("ema", 24, 0, "test", 9, {"ssim": 0.5}),
+    ]
     text = write_report(build["run"](tmp_path / "run", records=records, images=False)).read_text()
     assert "No verdict" in text and "No prior has been measured" in text
 

@@ -21,13 +21,19 @@ ARMS = {
 
 
 def record(arm, seed, test, validation=None, bits=64.0):
-    return [Record(arm, bits, seed, "test", 500, {"mse": test}),
-            Record(arm, bits, seed, "validation", 100, {"mse": test if validation is None else validation})]
+    return [
+        Record(arm, bits, seed, "test", 500, {"mse": test}),
+        Record(arm, bits, seed, "validation", 100, {"mse": test if validation is None else validation}),
+    ]
 
 
 def run(residual, ema, **changes):
-    return [r for arm, values in (("residual", residual), ("ema", ema)) for seed, v in enumerate(values)
-            for r in record(arm, seed, v, **changes)]
+    return [
+        r
+        for arm, values in (("residual", residual), ("ema", ema))
+        for seed, v in enumerate(values)
+        for r in record(arm, seed, v, **changes)
+    ]
 
 
 def test_a_clear_difference():
@@ -77,9 +83,7 @@ def test_arms_are_chosen_on_validation_and_reported_on_test():
 
 def test_only_seeds_in_common_are_paired():
     records = run([0.0068, 0.0069, 0.0067, 0.5], [0.0090, 0.0091, 0.0089])
-    assert verdict(records, ARMS).text == verdict(
-        [r for r in records if r.seed < 3], ARMS
-    ).text
+    assert verdict(records, ARMS).text == verdict([r for r in records if r.seed < 3], ARMS).text
     apart = record("residual", 0, 0.1) + record("ema", 1, 0.1)
     assert "no seed with a test error in common" in verdict(apart, ARMS).text
 

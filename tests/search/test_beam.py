@@ -93,9 +93,7 @@ def test_extending_keeps_the_shortest_first():
     assert kept.shape == (40, 5, 3)
     assert (parent == 0).all()
     torch.testing.assert_close(kept, residual - book[code])
-    torch.testing.assert_close(
-        kept.square().sum(2), (residual - book).square().sum(2).sort(1).values[:, :5]
-    )
+    torch.testing.assert_close(kept.square().sum(2), (residual - book).square().sum(2).sort(1).values[:, :5])
 
 
 def test_no_points_give_no_codes():

@@ -70,9 +70,10 @@ def test_autocast_changes_nothing():
 def test_narrow_floats_are_widened():
     codebook = torch.arange(400.0)[:, None]
     points = torch.tensor([[255.0], [1.0]]).bfloat16()
-    assert nearest_codes(points, codebook.bfloat16().float()).tolist() == nearest_codes(
-        points.float(), codebook.bfloat16().float()
-    ).tolist()
+    assert (
+        nearest_codes(points, codebook.bfloat16().float()).tolist()
+        == nearest_codes(points.float(), codebook.bfloat16().float()).tolist()
+    )
     assert nearest_codes_and_distances(points, codebook)[1].dtype == torch.float32
 
 

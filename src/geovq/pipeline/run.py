@@ -20,7 +20,7 @@ from geovq.pipeline.stages import Stages, Tell
 from geovq.pipeline.tokenizers import encode_images, make_tokenizer
 from geovq.reports import write_report
 from geovq.storage.atomic import write_json
-from geovq.storage.run_folder import open_run_folder
+from geovq.storage.run_folder import run_folder
 from geovq.training import Progress
 
 STAGES = ("train", "latents", "tokenizers", "evaluate", "priors", "report")
@@ -54,10 +54,10 @@ def run_recipe(
     splits = load(config.data)
     check_run(config, splits)
     stages = Stages(out, reuse or [], tell)
-    open_run_folder(out, to_json(config))
-    run = Context(config, splits, stages, set_up(out), progress)
-    for name in STAGES[: STAGES.index(stop_after) + 1]:
-        _STEPS[name](run, command)
+    with run_folder(out, to_json(config)):
+        run = Context(config, splits, stages, set_up(out), progress)
+        for name in STAGES[: STAGES.index(stop_after) + 1]:
+            _STEPS[name](run, command)
     return out
 
 

@@ -32,10 +32,12 @@ class UnigramPrior(FactorizedPrior):
         codes_ns = checked_codes(self.layout, codes)
         if len(codes_ns) == 0:
             raise InputError("codes hold no image; expected at least 1 to count")
-        self._counts = np.concatenate([
-            np.bincount(codes_ns[:, slot], minlength=n_codes)
-            for slot, n_codes in enumerate(self.layout.slot_alphabets)
-        ])
+        self._counts = np.concatenate(
+            [
+                np.bincount(codes_ns[:, slot], minlength=n_codes)
+                for slot, n_codes in enumerate(self.layout.slot_alphabets)
+            ]
+        )
         return self
 
     def log_probabilities(self, slot: int) -> np.ndarray:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from geovq.geometry import (
     EDGES,
@@ -213,6 +216,22 @@ class GeodesicQuantizer(Quantizer):
             shortest = paths == paths.min(1, keepdims=True)
             codes[part] = np.where(shortest, self.node_codes_[found], self.n_codes).min(1)
         return codes
+
+    def save(self, path: str | Path, *, compact: bool = False) -> None:
+        """Write the fitted quantizer; ``compact`` leaves out the graph's nodes.
+
+        A compact quantizer is as small as its codebook and gives new points the ``"nearest"`` code.
+        """
+        if not compact or self.assignment == "nearest":
+            super().save(path)
+            return
+        check_is_fitted(self)
+        small = clone(self).set_params(assignment="nearest")
+        on_nodes = ("nodes_", "node_sigmas_", "node_distances_", "node_codes_")
+        for name, value in vars(self).items():
+            if name.endswith("_") and name not in on_nodes:
+                setattr(small, name, value)
+        small.save(path)
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Set the learnt attributes, and make the nodes searchable again."""

@@ -51,8 +51,11 @@ def error_figure(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Pict
     }
     if not errors:
         return None
-    floors = [(a, found) for a, bits in ordered_arms(records)
-              if bits is None and (found := by_seed(records, a, "mse", "test"))]
+    floors = [
+        (a, found)
+        for a, bits in ordered_arms(records)
+        if bits is None and (found := by_seed(records, a, "mse", "test"))
+    ]
     with _axes(0.36 * len(errors) + 1.1) as (figure, axes):
         for place, (arm, error) in enumerate(errors.items()):
             colour, marker, label = KIND_MARKS.get(arms[arm].kind if arm in arms else "", UNKNOWN_MARK)

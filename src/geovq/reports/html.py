@@ -109,8 +109,11 @@ def _sheets(run: RunFiles) -> dict[str, list[Strip]]:
     arms = ordered_arms(run.records)
     evaluations = {a: found for a, bits in arms if (found := run.evaluation(a, bits)) is not None}
     samples = {a: found for a, bits in arms if (found := run.samples(a, bits)) is not None}
-    shapes = [t[k].shape[1:] for found, k in ((evaluations, "originals"), (samples, "prior"))
-              for t in found.values()]
+    shapes = [
+        t[k].shape[1:]
+        for found, k in ((evaluations, "originals"), (samples, "prior"))
+        for t in found.values()
+    ]
     columns = images_a_row(shapes[0], 3 * len(evaluations) + 4 * len(samples) + 1) if shapes else 1
     sheets: dict[str, list[Strip]] = {"reconstructions": [], "worst": [], "samples": []}
     for arm, tensors in evaluations.items():

@@ -221,8 +221,14 @@ def _read_log(path: Path) -> tuple[LogRow, ...]:
         reader = csv.DictReader(file)
         try:
             return tuple(
-                LogRow(row["model"], int(row["seed"]), float(row["epoch"]), row["split"], row["name"],
-                       float(row["value"]))
+                LogRow(
+                    row["model"],
+                    int(row["seed"]),
+                    float(row["epoch"]),
+                    row["split"],
+                    row["name"],
+                    float(row["value"]),
+                )
                 for row in reader
             )
         except (KeyError, TypeError, ValueError) as error:

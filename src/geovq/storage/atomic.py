@@ -18,8 +18,11 @@ from geovq.errors import StorageError
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write ``path`` into a one-line ``StorageError``."""
+def storage_errors(path: Path, *, full_disk_only: bool = False) -> Iterator[None]:
+    """Turn the operating system's refusals to write ``path`` into a one-line ``StorageError``.
+
+    ``full_disk_only`` is for blocks that do other work too, whose other errors are not about ``path``.
+    """
     try:
         yield
     except OSError as error:
@@ -29,6 +32,8 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full ({free / 1e6:.1f} MB free); nothing was changed; "
                 "free some space or choose another --out"
             ) from error
+        if full_disk_only:
+            raise
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
@@ -63,18 +68,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes ``path`` (replacing what is there) if the block succeeds."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(scratch, ignore_errors=True)
     with storage_errors(path):
-        try:
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
+        scratch.mkdir(parents=True)
+    try:
+        with storage_errors(path, full_disk_only=True):
             yield scratch
+        with storage_errors(path):
             if path.exists():
                 path.replace(replaced)
             scratch.replace(path)
             _sync_folder(path.parent)
-        finally:
-            _put_back(replaced, path)
-            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        _put_back(replaced, path)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

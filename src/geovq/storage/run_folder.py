@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from geovq.errors import CorruptArtifactError, StorageError
 from geovq.storage.artifact import MANIFEST, read_json, read_manifest
 from geovq.storage.atomic import remove_leftovers, storage_errors, write_json
+from geovq.storage.lock import locked
 
 
-def open_run_folder(path: Path, config: dict[str, Any]) -> None:
+@contextmanager
+def run_folder(path: Path, config: dict[str, Any]) -> Iterator[None]:
     """Make ``path`` the folder of the run that ``config`` describes, or go on with the one that is there.
 
-    Raises ``StorageError`` if the folder holds another run, naming the first difference, or other files.
+    Inside the block no other process can work in it. Raises ``StorageError`` if the folder holds another run,
+    naming the first difference, or other files, or if another process is at work there.
     """
+    going_on = _holds_this_run(path, config)
+    with locked(path):
+        if going_on:
+            remove_leftovers(path)
+        else:
+            write_json(path / "config.json", config)
+        yield
+
+
+def _holds_this_run(path: Path, config: dict[str, Any]) -> bool:
     with storage_errors(path):
         if path.exists() and not path.is_dir():
             raise StorageError(f"{path}: is a file; expected a folder, or a path where one can be made")
@@ -26,12 +41,11 @@ def open_run_folder(path: Path, config: dict[str, Any]) -> None:
             raise StorageError(
                 f"{path}: holds another run ({key} is {there!r} there, {wanted!r} here); choose another --out"
             )
-        remove_leftovers(path)
-        return
+        return True
     others = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     if others:
         raise StorageError(f"{path}: holds other files ({others[0]}, ...); choose an empty or new --out")
-    write_json(path / "config.json", config)
+    return False
 
 
 def stages_in(folder: Path) -> dict[str, Path]:
