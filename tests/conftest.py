@@ -7,10 +7,16 @@ from pathlib import Path
 os.environ.setdefault("GEOVQ_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from geovq.config import RunConfig, with_overrides
 from geovq.recipes import recipe
+
+# New random examples at a developer's desk, the same ones in continuous integration.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 SMALL = [
     "models.vae.train.epochs=4",

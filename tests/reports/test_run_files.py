@@ -77,7 +77,7 @@ def test_a_run_without_floor_prior_or_validation_has_a_page(tmp_path, build):
         ("run.json", '{"schema": 1, "command": "x"}', "versions' is missing"),
         ("cost.json", '{"schema": 1, "stages": [{"stage": "train"}]}', "seconds' is missing"),
         ("cost.json", '{"schema": 1, "stages": 3}', "expected a list"),
-        ("cost.json", '{"schema": 1, "stages": [{"stage": "a", "seconds": NaN}]}', "finite number"),
+        ("cost.json", '{"schema": 1, "stages": [{"stage": "a", "seconds": NaN}]}', "holds NaN"),
         ("cost.json", '{"schema": 1, "stages": [{"stage": "a", "seconds": -1}]}', "finite number, 0 or more"),
         ("train_log.csv", "model,seed\nvae,0\n", "line 2 is not model,seed,epoch"),
         ("train_log.csv", "model,seed,epoch,split,name,value\nvae,0,1,train,total,low\n", "line 2 is not"),
