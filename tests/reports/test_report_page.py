@@ -66,6 +66,7 @@ class Page(HTMLParser):
             self._cell = None
 
 
+DETAILS = "Codebooks, latents and losses"
 RESULTS = "Mean over seeds with its 95 % interval"
 PRIORS = "Prior bits beside the uniform and unigram floors"
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?"
@@ -110,7 +111,7 @@ def test_every_number_of_the_tables_is_in_metrics_json(finished_run, caption):
 
 def test_every_recorded_test_metric_has_its_column(finished_run, finished_metrics):
     page = page_of(finished_run)
-    shown = {text.split()[0] for name in (RESULTS, PRIORS) for text, _ in page.tables[name][0][1:]}
+    shown = {text.split()[0] for name in (RESULTS, DETAILS, PRIORS) for text, _ in page.tables[name][0][1:]}
     assert shown == set(finished_metrics["metrics"])
 
 

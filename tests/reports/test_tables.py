@@ -23,7 +23,7 @@ def records_of(errors_by_arm, metric="mse", floor="f"):
 
 @given(comparisons, st.sampled_from(RANKED))
 def test_the_best_of_a_column_is_beyond_doubt_and_no_floor(found, metric):
-    table = metric_table(records_of(found, metric), {})
+    table = metric_table(records_of(found, metric), {}, [metric])
     bold = [row.label for row in table.rows if row.cells[0].best]
     assert len(table.rows) == len(found) and len(bold) <= 1
     for arm in bold:
@@ -53,14 +53,14 @@ def test_markdown_has_the_same_cells(found):
 def test_the_direction_of_a_metric_decides_its_best():
     higher = {"a": [1.0, 1.1, 1.2], "b": [3.0, 3.1, 3.2]}
     for metric, best in (("mse", "a"), ("psnr", "b")):
-        table = metric_table(records_of(higher, metric), {})
+        table = metric_table(records_of(higher, metric), {}, [metric])
         assert [row.label for row in table.rows if row.cells[0].best] == [best]
 
 
 def test_bits_and_latent_errors_are_shown_but_not_ranked():
     different = {"a": [1.0, 1.1, 1.2], "b": [3.0, 3.1, 3.2]}
     for metric in ("bits_entropy", "bits_prior", "latent_distortion", "total_nats"):
-        table = metric_table(records_of(different, metric), {})
+        table = metric_table(records_of(different, metric), {}, [metric])
         assert table.columns[0].name == metric and not any(row.cells[0].best for row in table.rows)
 
 

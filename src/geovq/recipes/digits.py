@@ -23,14 +23,14 @@ def config() -> RunConfig:
             beta=0.2,
             tokens=(2, 2),
             n_codes=64,
-            train=TrainConfig(epochs=40, batch_size=64, learning_rate=2e-3),
+            train=TrainConfig(epochs=100, batch_size=64, learning_rate=2e-3),
         ),
         arms=first_arms(
             tokens=(2, 2),
             n_codes=64,
             n_levels=4,
             n_neighbors=10,
-            tune=TrainConfig(epochs=20, batch_size=64, learning_rate=1e-3),
+            tune=TrainConfig(epochs=40, batch_size=64, learning_rate=1e-3),
         ),
         prior=PriorConfig(
             Spec("transformer", {"width": 64, "n_layers": 2, "n_heads": 4, "dropout": 0.2}),

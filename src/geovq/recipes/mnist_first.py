@@ -24,14 +24,14 @@ def config() -> RunConfig:
             beta=0.2,
             tokens=(2, 4),
             n_codes=256,
-            train=TrainConfig(epochs=10, batch_size=128, learning_rate=2e-3),
+            train=TrainConfig(epochs=20, batch_size=128, learning_rate=2e-3),
         ),
         arms=first_arms(
             tokens=(2, 4),
             n_codes=256,
             n_levels=8,
             n_neighbors=20,
-            tune=TrainConfig(epochs=5, batch_size=128, learning_rate=1e-3),
+            tune=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
         ),
         prior=PriorConfig(
             Spec("transformer", {"width": 128, "n_layers": 3, "n_heads": 4, "dropout": 0.1}),

@@ -38,21 +38,21 @@ def comparability(records: Sequence[Record], info: RunInfo, contest: Contest) ->
         Check("same data", data, data, True),  # a run has one dataset, and both arms are of this run
         Check("same test images", _listed(images[0]), _listed(images[1]), images[0] == images[1] != []),
         Check("same seeds", _listed(seeds[0]), _listed(seeds[1]), seeds[0] == seeds[1] != []),
-        Check("nominal bits an image equal", rounded(bits[0]), rounded(bits[1]), math.isclose(*bits)),
+        Check("nominal bits an image", rounded(bits[0]), rounded(bits[1]), math.isclose(*bits)),
         Check(
-            "parameters of encoder and decoder within 5 %",
+            "parameters of encoder and decoder (within 5 %)",
             rounded(first.parameters),
             rounded(second.parameters),
             abs(first.parameters - second.parameters) <= PARAMETER_TOLERANCE * larger,
         ),
         Check(
-            "image passes through the network equal",
+            "image passes through the network",
             rounded(first.image_passes),
             rounded(second.image_passes),
             math.isclose(first.image_passes, second.image_passes, rel_tol=1e-6),
         ),
         Check(
-            "configurations tried equal",
+            "configurations tried",
             rounded(first.configurations_tried),
             rounded(second.configurations_tried),
             first.configurations_tried == second.configurations_tried,
@@ -61,9 +61,13 @@ def comparability(records: Sequence[Record], info: RunInfo, contest: Contest) ->
 
 
 def caution(checks: Sequence[Check]) -> str:
-    """One line that names what differs between the two arms, or nothing."""
-    differing = [check.about for check in checks if not check.holds]
-    return f"Caution, the two arms are not alike in: {'; '.join(differing)}." if differing else ""
+    """One line that names what the two sides were not given alike, or nothing."""
+    differing = [
+        f"{check.about} ({check.post_hoc} after the fact, {check.end_to_end} end to end)"
+        for check in checks
+        if not check.holds
+    ]
+    return f"Caution, the two sides differ in {'; '.join(differing)}." if differing else ""
 
 
 def _nominal_bits(records: Sequence[Record], arm: str) -> float:

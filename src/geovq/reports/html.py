@@ -20,7 +20,7 @@ from geovq.reports.costs import cost_table, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
 from geovq.reports.run_files import KIND_WORDS, LogRow, RunFiles, read_run
-from geovq.reports.tables import PRIOR_METRICS, metric_table, ordered_arms
+from geovq.reports.tables import DETAIL_METRICS, PRIOR_METRICS, metric_table, ordered_arms
 from geovq.reports.verdict import verdict
 from geovq.storage.artifact import file_hash, fingerprint
 from geovq.storage.atomic import new_folder, write_text
@@ -86,6 +86,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "n_seeds": len({r.seed for r in test}),
         "n_images": sorted({r.n for r in test}),
         "table": metric_table(run.records, run.arms),
+        "details": metric_table(run.records, run.arms, DETAIL_METRICS),
         "error_figure": figures.error_figure(run.records, run.arms),
         "sheets": _sheets(run),
         "usage": _usage(run),

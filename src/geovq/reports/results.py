@@ -13,7 +13,7 @@ from geovq.reports.comparability import caution, comparability
 from geovq.reports.costs import cost_table, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.run_files import SCHEMA, RunCost, check_one_rate, read_cost, read_info, read_run
-from geovq.reports.tables import markdown, metric_table
+from geovq.reports.tables import RESULT_METRICS, markdown, metric_table
 from geovq.reports.verdict import verdict
 
 
@@ -57,7 +57,7 @@ def results_markdown(content: Mapping[str, Any], where: str) -> str:
         str(content["about"]),
         f"**{decision.text}**",
         warning,
-        markdown(metric_table(records, info.arms)),
+        markdown(metric_table(records, info.arms, (*RESULT_METRICS, "utilization", "perplexity"))),
         f"Seeds: {len({record.seed for record in test})}. Test images: {n_images} of {info.data.name}. "
         "Means with 95 % Student-t intervals over seeds; bold where the paired interval of the difference "
         "from the runner-up excludes zero. The continuous floor is not ranked.",

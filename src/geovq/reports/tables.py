@@ -19,7 +19,8 @@ PRIOR_METRICS = (
     "mse", "bits_nominal", "bits_uniform", "bits_unigram", "bits_entropy", "bits_prior",
     "prior_bits_per_token",
 )  # fmt: skip
-ARM_METRICS = tuple(m for m in METRICS if m not in {"bits_uniform", "bits_unigram", "prior_bits_per_token"})
+RESULT_METRICS = ("mse", "psnr", "ssim", "bits_nominal", "bits_entropy", "bits_prior")
+DETAIL_METRICS = tuple(m for m in METRICS if m not in {*RESULT_METRICS, *PRIOR_METRICS})
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def ordered_arms(records: Sequence[Record], split: str = "test") -> list[tuple[s
 def metric_table(
     records: Sequence[Record],
     arms: Mapping[str, ArmInfo],
-    metrics: Sequence[str] = ARM_METRICS,
+    metrics: Sequence[str] = RESULT_METRICS,
     only: Sequence[str] | None = None,
 ) -> Table:
     """Test means over seeds of ``metrics`` (those recorded), one row an arm (those in ``only``, if given).
