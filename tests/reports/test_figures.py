@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table
 from geovq.reports.figures import error_figure, relative_use, training_figure, usage_figure
 from geovq.reports.numbers import duration, rounded
@@ -104,3 +105,16 @@ def test_costs_are_grouped_by_stage_and_arm():
         ("train", "vae", ["2", "3 s", "6 s", "300"]),
         ("fit", "kmeans", ["1", "1 s", "1 s", "–"]),
     ]
+
+
+def test_labelled_rows_keep_every_pixel():
+    digits = (load_digits().images[:4] / 16 * 255).astype(np.uint8)[:, None]
+    rows = [(label, contact_sheet(digits[i:], 4, label)) for i, label in enumerate(("original", "k-means"))]
+    sheet = labelled_rows(rows)
+    shown = pixels(sheet)
+    assert shown.shape == (sheet.height, sheet.width, 3)
+    first = np.repeat(pixels(rows[0][1])[:, :, None], 3, axis=2)
+    left = sheet.width - 14 - first.shape[1]
+    np.testing.assert_array_equal(shown[14 : 14 + first.shape[0], left : left + first.shape[1]], first)
+    assert (shown[14 : 14 + first.shape[0], :left] < 128).any()  # the label is there
+    assert sheet.alt == "The same test images in 2 rows: original, k-means."

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from geovq.config import to_json
 from geovq.reports import figures
 from geovq.reports.comparability import caution, comparability
+from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
@@ -44,6 +45,8 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     context = _context(run)
     pictures = {"test-mse": context["error_figure"], "codebook-use": context["usage"]}
+    rows = [(strip.label, strip.picture) for strip in context["sheets"]["reconstructions"]]
+    pictures["comparison"] = labelled_rows(rows) if rows else None
     for i, (model, picture) in enumerate(context["training"], 1):
         pictures[f"training-{i}-{_slug(model)}"] = picture
     for section, strips in context["sheets"].items():
