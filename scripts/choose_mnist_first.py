@@ -45,7 +45,7 @@ def main() -> None:
         print(change, errors, flush=True)
         write_json(OUT, {
             "schema": 1,
-            "about": f"Validation MSE, MNIST at 64 bits, {EPOCHS} + {TUNE_EPOCHS} epochs, seed 0, 5,000 images.",
+            "about": f"Validation MSE, MNIST, 64 bits, {EPOCHS} + {TUNE_EPOCHS} epochs, seed 0, 5,000 images.",
             "command": "python scripts/choose_mnist_first.py --out runs/choices",
             "machine": machine(),
             "rows": rows,
