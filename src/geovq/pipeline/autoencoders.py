@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ def train_model(run: Context, name: str, seed: int) -> Path:
     """Train one of the run's models; the folder of its weights and log."""
     path = f"checkpoints/{name}/{seed}"
     config = run.config.models[name]
-    checkpoints = run.training_folder(path)
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, checkpoints: Path) -> None:
         model = new_model(run, name, seed)
         result = fit(
             model,
@@ -44,9 +42,7 @@ def train_model(run: Context, name: str, seed: int) -> Path:
         log = {"best_epoch": result.best_epoch, "epochs": result.epochs, "log": result.log}
         save_artifact(folder, log, arrays_of(model))
 
-    folder = run.stages.run("train", path, model_inputs(run, name, seed), make, arm=name, seed=seed)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return folder
+    return run.stages.run("train", path, model_inputs(run, name, seed), make, arm=name, seed=seed)
 
 
 def new_model(run: Context, name: str, seed: int) -> AutoencoderModel:
@@ -73,7 +69,7 @@ def trained_model(run: Context, name: str, seed: int) -> AutoencoderModel:
 def store_latents(run: Context, name: str, seed: int) -> Path:
     """Posterior mean and sigma of every image under a trained model."""
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, _: Path) -> None:
         model = trained_model(run, name, seed)
         autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
         latents: dict[str, np.ndarray] = {}

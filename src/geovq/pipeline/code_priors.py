@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,8 @@ def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
 def train_prior(run: Context, arm: Arm, seed: int) -> Path:
     """Train the run's prior on an arm's training codes; early stopping on validation codes."""
     path = run.arm_path("priors", arm, seed)
-    checkpoints = run.training_folder(path)
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, checkpoints: Path) -> None:
         codes = codes_of(run, arm, seed)
         prior = build("prior", with_seed("prior", run.config.prior.spec, seed), layout=codes.layout)
         if hasattr(prior, "loss"):
@@ -68,16 +66,14 @@ def train_prior(run: Context, arm: Arm, seed: int) -> Path:
         save_prior(folder, prior, load_tokenizer(run, arm, seed).fingerprint, tokenizer)
         write_json(folder / "training.json", training)
 
-    folder = run.stages.run("prior", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return folder
+    return run.stages.run("prior", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
 
 def sample_prior(run: Context, arm: Arm, seed: int) -> Path:
     """Images decoded from codes of the prior, and from uniform codes beside them."""
 
-    def make(folder: Path) -> None:
-        prior, _ = load_prior(run.root / run.arm_path("priors", arm, seed))
+    def make(folder: Path, _: Path) -> None:
+        prior, _info = load_prior(run.root / run.arm_path("priors", arm, seed))
         tokenizer = load_tokenizer(run, arm, seed)
         pictures = {}
         for name, source in (("prior", prior), ("uniform", UniformPrior(prior.layout))):

@@ -42,10 +42,6 @@ class Context:
         images: ImageSet = getattr(self.splits, split)
         return images
 
-    def training_folder(self, path: str) -> Path:
-        """Where a training keeps its checkpoints while it is under way."""
-        return self.root / "checkpoints" / "in-progress" / path.replace("/", "-")
-
     def arm_path(self, room: str, arm: Arm, seed: int) -> str:
         """Folder of an arm's stage, as in ``tokenizers/residual/64/0``."""
         bits = "continuous" if arm.kind == FLOOR else str(self.config.bits)

@@ -34,7 +34,7 @@ HELD_OUT = ("validation", "test")
 def evaluate_arm(run: Context, arm: Arm, seed: int) -> Path:
     """Measure an arm: its records and pictures as one artefact."""
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, _: Path) -> None:
         measure = _measure_floor if arm.kind == FLOOR else _measure_codes
         config, tensors = measure(run, arm, seed)
         save_artifact(folder, {"kind": "evaluation", "arm": arm.name, **config}, tensors)

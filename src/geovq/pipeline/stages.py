@@ -16,6 +16,10 @@ from geovq.storage.artifact import fingerprint, read_json, seal, verify
 from geovq.storage.atomic import new_folder, write_json
 from geovq.storage.run_folder import stages_in
 
+Make = Callable[[Path, Path], None]
+"""Called as ``make(folder, checkpoints)``: fills the empty ``folder``; what must survive a kill of this stage
+goes to ``checkpoints``."""
+
 Tell = Callable[[str], None]
 """Called with one line when a stage starts."""
 
@@ -42,12 +46,12 @@ class Stages:
         stage: str,
         path: str,
         inputs: Mapping[str, Any],
-        make: Callable[[Path], None],
+        make: Make,
         *,
         arm: str,
         seed: int,
     ) -> Path:
-        """The folder ``path`` of this run, made by ``make(scratch folder)`` unless it is already there.
+        """The folder ``path`` of this run, made by ``make`` unless it is already there.
 
         ``inputs`` are JSON values that determine the content completely, the version of GeoVQ aside.
         """
@@ -57,14 +61,16 @@ class Stages:
             return folder
         began = time.monotonic()
         earlier = self.earlier.get(key)
+        checkpoints = self.root / "checkpoints" / "in-progress" / key[:16]
         reused = earlier is not None and _is_whole(earlier, key)
         with new_folder(folder) as scratch:
             if reused and earlier is not None:
                 shutil.copytree(earlier, scratch, dirs_exist_ok=True)
             else:
                 self.tell(f"{stage}: {arm}, seed {seed}")
-                make(scratch)
+                make(scratch, checkpoints)
                 seal(scratch, key)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         self._cost[path] = {
             "stage": stage,
             "arm": arm,

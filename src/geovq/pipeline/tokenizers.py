@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,15 @@ def make_tokenizer(run: Context, arm: Arm, seed: int) -> Path | None:
     if arm.kind == FLOOR:
         return None
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, checkpoints: Path) -> None:
         if arm.tuned:
-            _tune(run, arm, seed, folder)
+            _tune(run, arm, seed, folder, checkpoints)
         else:
             _assemble(run, arm, seed).save_pretrained(folder)
 
     path = run.arm_path("tokenizers", arm, seed)
-    folder = run.stages.run(
-        "tune" if arm.tuned else "tokenizer", path, arm_inputs(run, arm, seed), make, arm=arm.name, seed=seed
-    )
-    shutil.rmtree(run.training_folder(path), ignore_errors=True)
-    return folder
+    stage = "tune" if arm.tuned else "tokenizer"
+    return run.stages.run(stage, path, arm_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
 
 def load_tokenizer(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
@@ -60,7 +56,7 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
     if arm.kind == FLOOR or arm.tuned:
         return None
 
-    def make(folder: Path) -> None:
+    def make(folder: Path, _: Path) -> None:
         tokenizer = load_tokenizer(run, arm, seed)
         latents = load_latents(run, arm.config.model, seed)
         splits = {s: tokenizer.encode_latents(latents[f"{s}.mean"], latents[f"{s}.sigma"]) for s in SPLITS}
@@ -109,7 +105,7 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
     )
 
 
-def _tune(run: Context, arm: Arm, seed: int, folder: Path) -> None:
+def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) -> None:
     assert arm.config.tune is not None
     codes = codes_of(run, arm, seed)
     tuned, result = finetune_decoder(
@@ -120,7 +116,7 @@ def _tune(run: Context, arm: Arm, seed: int, folder: Path) -> None:
         train_codes=codes.splits["train"],
         validation_codes=codes.splits["validation"],
         seed=seed,
-        checkpoints=run.training_folder(run.arm_path("tokenizers", arm, seed)),
+        checkpoints=checkpoints,
         progress=run.progress,
     )
     tuned.save_pretrained(folder)
