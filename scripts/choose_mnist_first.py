@@ -19,7 +19,7 @@ from geovq.pipeline.stages import machine
 from geovq.recipes import recipe
 from geovq.storage.atomic import write_json
 
-EPOCHS, TUNE_EPOCHS = 8, 3
+EPOCHS, TUNE_EPOCHS = 5, 1
 VARIANTS = [
     *[("residual", f"models.vae.spec.params.beta={beta}") for beta in (0.1, 0.2, 0.5)],
     *[("ema", f"models.vqvae.spec.params.layer.params.commitment={weight}") for weight in (0.1, 0.25, 1.0)],
@@ -45,7 +45,7 @@ def main() -> None:
         print(change, errors, flush=True)
         write_json(OUT, {
             "schema": 1,
-            "about": f"Validation MSE, MNIST, 64 bits, {EPOCHS} + {TUNE_EPOCHS} epochs, seed 0, 5,000 images.",
+            "about": f"Validation MSE, MNIST, 64 bits, {EPOCHS} + {TUNE_EPOCHS} epochs, seed 0, n = 5,000.",
             "command": "python scripts/choose_mnist_first.py --out runs/choices",
             "machine": machine(),
             "rows": rows,

@@ -11,7 +11,7 @@ from PIL import Image
 from geovq.cli import _parser, main
 from geovq.config import with_overrides
 from geovq.data import load
-from geovq.pipeline.arms import check_run
+from geovq.pipeline.checks import check_run
 from geovq.recipes import recipe
 
 README = Path(__file__).parent.parent / "README.md"

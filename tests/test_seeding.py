@@ -13,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import geovq
+from geovq.errors import ConfigError
 from geovq.seeding import (
     available_cores,
     derive_seed,
@@ -22,6 +24,7 @@ from geovq.seeding import (
     numpy_generator,
     seeded_weights,
     set_threads,
+    threads_wanted,
     torch_generator,
 )
 
@@ -105,11 +108,23 @@ def test_deterministic_kernels_are_asked_for_inside_the_block_alone():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_threads_are_set_and_told():
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+def test_every_library_gets_the_threads():
+    before = torch.get_num_threads()
     try:
-        assert set_threads(1) == torch.get_num_threads() == faiss.omp_get_max_threads() == 1
-        assert set_threads() == torch.get_num_threads() == faiss.omp_get_max_threads() == available_cores()
+        for count in (2, 1):
+            set_threads(count)
+            assert torch.get_num_threads() == faiss.omp_get_max_threads() == count
+            assert {pool["num_threads"] for pool in threadpool_info()} == {count}
     finally:
-        torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])
+        set_threads(before)
+
+
+def test_the_environment_may_name_the_threads(monkeypatch):
+    monkeypatch.setenv("GEOVQ_THREADS", "3")
+    assert threads_wanted() == 3
+    monkeypatch.setenv("GEOVQ_THREADS", "")
+    assert threads_wanted() == available_cores()
+    for wrong in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv("GEOVQ_THREADS", wrong)
+        with pytest.raises(ConfigError, match=f"GEOVQ_THREADS is '{wrong}'"):
+            threads_wanted()

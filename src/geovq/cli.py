@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GeovqError as error:
         return _fail(error, error.exit_code, options.debug)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted; given again, a run goes on where it stopped", file=sys.stderr)
         return 130
     except Exception as error:  # one line for the user; --debug shows the rest
         return _fail(error, 1, options.debug)
@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "carry out a recipe or a config.json, or go on with it")
     run.add_argument("recipe", metavar="RECIPE|config.json")
     run.add_argument(
-        "--data", metavar="NAME|KIND:PATH", help="digits, mnist, idx:PATH, npy:PATH, folder:PATH"
+        "--data",
+        metavar="NAME|KIND:PATH",
+        help="digits, mnist, fashion-mnist, idx:PATH, npy:PATH, folder:PATH",
     )
     run.add_argument("--out", type=Path, help="run folder (default: runs/RECIPE)")
     run.add_argument("--seed", type=int, help="run this one seed")

@@ -30,7 +30,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images: ``mnist``, ``digits``, ``idx:PATH``, ``npy:PATH``, ``folder:PATH``.
+    """Which images: ``digits``, ``mnist``, ``fashion-mnist``, ``idx:PATH``, ``npy:PATH``, ``folder:PATH``.
 
     ``image_size`` and ``channels`` (0: as they are) resize and convert a folder's images.
     """
@@ -103,7 +103,7 @@ class RunConfig:
 
     recipe: str
     data: DataConfig
-    bits: int
+    bits: float
     models: Mapping[str, ModelConfig]
     arms: tuple[ArmConfig, ...]
     prior: PriorConfig
@@ -183,17 +183,17 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if kind is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (inner,) = [a for a in arguments if a is not type(None)]
-        return _read(inner, value, path)
+        return _read_union(arguments, value, path)
+    if origin is typing.Literal:
+        _expect(value in arguments, path, value, f"one of {', '.join(map(str, arguments))}")
+        return value
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, value, path)
     if origin is tuple:
         return _read_tuple(arguments, value, path)
-    if origin is Sequence:
-        return _read_tuple((*arguments, ...), value, path)
-    if origin is not None and issubclass(origin, Mapping):
+    if origin in (Sequence, list):
+        return list(_read_tuple((*arguments, ...), value, path))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(isinstance(value, Mapping), path, value, "an object")
         return {key: _read(arguments[1], item, _join(path, key)) for key, item in value.items()}
     if kind is float:
@@ -203,8 +203,22 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if kind is int:
         _expect(isinstance(value, int) and not isinstance(value, bool), path, value, "a whole number")
         return value
+    if not isinstance(kind, type):
+        return value  # an annotation beyond JSON's types: the component itself must judge
     _expect(isinstance(value, kind), path, value, {str: "text", bool: "true or false"}.get(kind, str(kind)))
     return value
+
+
+def _read_union(arguments: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    members = [kind for kind in arguments if kind is not type(None)]
+    for kind in members[:-1]:
+        try:
+            return _read(kind, value, path)
+        except ConfigError:
+            continue
+    return _read(members[-1], value, path)
 
 
 def _read_dataclass(kind: Any, value: Any, path: str) -> Any:

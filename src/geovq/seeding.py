@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geovq.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,15 +44,28 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def set_threads(count: int | None = None) -> int:
-    """Give PyTorch and faiss ``count`` threads each (default: every core this process may use)."""
+def threads_wanted() -> int:
+    """Threads to use: those of the environment variable ``GEOVQ_THREADS``, else every core available.
+
+    Raises ``ConfigError`` if the variable is not a whole number above 0.
+    """
+    text = os.environ.get("GEOVQ_THREADS", "")
+    if not text:
+        return available_cores()
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"GEOVQ_THREADS is '{text}'; expected a whole number of threads, at least 1")
+    return int(text)
+
+
+def set_threads(count: int) -> None:
+    """Give PyTorch, faiss and every BLAS in this process ``count`` threads each."""
     import faiss
     import torch
+    from threadpoolctl import threadpool_limits
 
-    count = count or available_cores()
+    threadpool_limits(count)
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
-    return count
 
 
 @contextmanager
@@ -73,8 +88,9 @@ def deterministic() -> Iterator[None]:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
     before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

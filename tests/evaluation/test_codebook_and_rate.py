@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geovq.evaluation.codebook import codebook_use, usage_counts
 from geovq.evaluation.rate import code_rate, prior_rate
-from geovq.priors import UniformPrior
+from geovq.priors import UniformPrior, UnigramPrior
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
 
 HIERARCHY = CodeLayout((CodeGrid("top", 1, 1, (4,)), CodeGrid("bottom", 2, 1, (8, 2))))
@@ -56,8 +56,10 @@ def test_entropy_bits_are_a_cross_entropy_under_the_training_histogram() -> None
 
 def test_prior_rate_stands_beside_its_floors() -> None:
     codes = np.random.default_rng(0).integers(0, [4, 8, 2, 8, 2], (50, 5))
-    rate = prior_rate(UniformPrior(HIERARCHY), codes, codes)
-    assert rate["bits_prior"] == pytest.approx(2 + 3 + 1 + 3 + 1)
-    assert rate["bits_uniform"] == pytest.approx(rate["bits_prior"])
-    assert rate["prior_bits_per_token"] == pytest.approx(rate["bits_prior"] / 5)
-    assert rate["bits_unigram"] == code_rate(HIERARCHY, codes, codes)["bits_entropy"]
+    uniform = prior_rate(UniformPrior(HIERARCHY), codes)
+    floors = code_rate(HIERARCHY, codes, codes)
+    assert uniform["bits_prior"] == pytest.approx(2 + 3 + 1 + 3 + 1)
+    assert uniform["bits_prior"] == pytest.approx(floors["bits_nominal"])
+    assert uniform["prior_bits_per_token"] == pytest.approx(uniform["bits_prior"] / 5)
+    unigram = prior_rate(UnigramPrior(HIERARCHY).fit(codes), codes)
+    assert unigram["bits_prior"] == pytest.approx(floors["bits_entropy"])

@@ -30,7 +30,7 @@ def test_demo_finds_what_it_should(tmp_path: Path) -> None:
     gain = paired_difference(errors("residual+tuned"), errors("residual"))
     assert gain.mean < 0 and gain.excludes_zero
     prior = by_seed(records, "residual+tuned", "bits_prior", "test")
-    unigram = by_seed(records, "residual+tuned", "bits_unigram", "test")
+    unigram = by_seed(records, "residual+tuned", "bits_entropy", "test")
     assert all(prior[seed] < unigram[seed] for seed in prior)
 
 

@@ -54,8 +54,6 @@ def make_records(mse=MSE, seeds=SEEDS, noise=0.0002, bits=24):
                 if arm in ("residual+tuned", "ema"):
                     values |= {
                         "bits_prior": 17 + draw.random(),
-                        "bits_unigram": 20.5 + draw.random(),
-                        "bits_uniform": 24.0,
                         "prior_bits_per_token": 5.9,
                     }
                 records.append(Record(arm, None if arm == "continuous" else bits, seed, split, n, values))

@@ -106,7 +106,7 @@ def test_every_number_of_the_tables_is_in_metrics_json(finished_run, caption):
                 low, high = bounds
                 assert close(low, exact.low, exact.mean) and close(high, exact.high, exact.mean)
             checked += 1
-    assert checked > 10
+    assert checked >= 10
 
 
 def test_every_recorded_test_metric_has_its_column(finished_run, finished_metrics):
@@ -187,7 +187,7 @@ def test_the_same_files_give_the_same_bytes(finished_run, tmp_path):
     (copy / "report.html").unlink()
     write_report(copy)
     produced = sorted(p.relative_to(copy) for p in [copy / "report.html", *(copy / "figures").iterdir()])
-    assert len(produced) == 20
+    assert len(produced) == 21
     for path in produced:
         assert (copy / path).read_bytes() == (finished_run / path).read_bytes(), path
 

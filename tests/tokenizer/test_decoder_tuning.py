@@ -51,7 +51,7 @@ def test_the_log_holds_the_error_that_evaluation_measures(tokenizers, digits):
 def test_codes_may_be_given(tokenizers, digits):
     tokenizer = tokenizers["residual"]
     codes = {
-        "train_codes": tokenizer_codes(tokenizer, digits.train, chunk=100),
+        "train_codes": tokenizer_codes(tokenizer, digits.train),
         "validation_codes": tokenizer_codes(tokenizer, digits.validation),
     }
     assert np.array_equal(codes["train_codes"], tokenizer.encode(digits.train.images(slice(None))))

@@ -115,7 +115,7 @@ def test_quantized_latents_are_the_decoders_input(tokenizer, images):
 
 def test_batches_do_not_change_codes(tokenizer, images, monkeypatch):
     whole = tokenizer.encode(images)
-    monkeypatch.setattr(autoencoder_module, "BATCH", 7)
+    monkeypatch.setattr(autoencoder_module, "LARGEST_BATCH", 7)
     assert np.array_equal(tokenizer.encode(images), whole)
     assert np.array_equal(np.concatenate([tokenizer.encode(images[i : i + 1]) for i in range(50)]), whole)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+NUMBERS_A_CHUNK = 2**22
 
 
 class ImageStore(Protocol):
@@ -41,6 +44,17 @@ class ArrayStore:
             # Divided rather than multiplied by 1/255, so that 255 becomes exactly 1.
             return np.divide(batch, np.float32(255.0), dtype=np.float32)
         return batch.astype(np.float32)
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8; values outside, which a decoder may give, are clipped."""
+    return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def chunks_of(images: ImageSet) -> list[slice]:
+    """Slices that cover an image set, each of at most 16 MB as float32."""
+    size = max(1, NUMBERS_A_CHUNK // math.prod(images.shape))
+    return [slice(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
 
 @dataclass(frozen=True, eq=False)

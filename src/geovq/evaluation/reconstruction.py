@@ -11,9 +11,8 @@ import torch
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from geovq.data import ImageSet
+from geovq.data import ImageSet, chunks_of
 
-CHUNK = 1000
 SMALLEST_MEAN = 1e-6
 """Bernoulli means are kept this far from 0 and 1, or one saturated pixel could make the BCE infinite."""
 
@@ -38,8 +37,7 @@ def evaluate_reconstruction(images: ImageSet, decode: Callable[[slice], np.ndarr
     """
     sigma = 1.5 if min(images.shape[1:]) >= 16 else 0.5
     errors, ssim, bce = [], 0.0, 0.0
-    for start in range(0, len(images), CHUNK):
-        rows = slice(start, min(start + CHUNK, len(images)))
+    for rows in chunks_of(images):
         original = torch.from_numpy(images.images(rows))
         decoded = torch.from_numpy(decode(rows))
         errors.append((decoded - original).double().square().flatten(1).mean(1).numpy())

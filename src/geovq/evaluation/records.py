@@ -45,12 +45,12 @@ METRICS: dict[str, Metric] = {
     "bits_nominal": {
         "unit": "bits/image",
         "direction": "none",
-        "about": "Sum over slots of log2 of the slot's alphabet: the length of a fixed-length code.",
+        "about": "Sum over slots of log2 of the slot's alphabet: what a uniform prior needs.",
     },
     "bits_entropy": {
         "unit": "bits/image",
         "direction": "lower",
-        "about": "Cross-entropy of held-out codes under each slot's training histogram: a payable length.",
+        "about": "Held-out codes under each slot's smoothed training histogram: what a unigram prior needs.",
     },
     "bits_prior": {
         "unit": "bits/image",
@@ -100,22 +100,12 @@ METRICS: dict[str, Metric] = {
     "total_nats": {
         "unit": "nats/image",
         "direction": "lower",
-        "about": "The whole training loss; compare only arms of one loss.",
+        "about": "bce_nats plus kl_nats or commitment, unweighted; compare only arms of one kind.",
     },
     "prior_bits_per_token": {
         "unit": "bits/token",
         "direction": "lower",
         "about": "Prior bits divided by the number of codes an image.",
-    },
-    "bits_unigram": {
-        "unit": "bits/image",
-        "direction": "none",
-        "about": "Floor beside prior bits: held-out codes under a prior that knows each slot's histogram.",
-    },
-    "bits_uniform": {
-        "unit": "bits/image",
-        "direction": "none",
-        "about": "Floor beside prior bits: held-out codes under a prior that knows the alphabets.",
     },
 }
 

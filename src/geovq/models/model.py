@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from geovq.models.blocks import ConvDecoder, ConvEncoder
 from geovq.vq import QuantizerLayer
 
 
-class AutoencoderModel(nn.Module):
+class AutoencoderModel(nn.Module, ABC):
     """Encoder and decoder around a flat latent.
 
     ``end_to_end`` models bring a quantizer ``layer`` and the grid of ``tokens`` that it sees; for the others

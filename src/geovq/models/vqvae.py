@@ -12,7 +12,7 @@ from geovq.config import Spec, from_json
 from geovq.models.cut import cut, paste, token_dim
 from geovq.models.likelihood import bernoulli_nats
 from geovq.models.model import AutoencoderModel
-from geovq.registry import build
+from geovq.registry import build, with_seed
 from geovq.vq import QuantizerLayer
 
 
@@ -45,7 +45,7 @@ class VQVAE(AutoencoderModel):
         super().__init__(image_shape, latent_dim, widths)
         self.tokens = (tokens[0], tokens[1])
         dim = token_dim(self.latent_shape, self.tokens)
-        self.layer = build("layer", from_json(Spec, layer, "layer"), dim=dim, seed=seed)
+        self.layer = build("layer", with_seed("layer", from_json(Spec, layer, "layer"), seed), dim=dim)
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         """Reconstruction and quantizer loss of images (N, C, H, W), each per image, and the layer's stats."""

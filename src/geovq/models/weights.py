@@ -32,5 +32,5 @@ def weight_hashes(module: nn.Module) -> dict[str, str]:
 
 
 def n_parameters(*modules: nn.Module) -> int:
-    """Trainable parameters of the modules together."""
+    """Parameters of the modules together, frozen ones included."""
     return sum(p.numel() for module in modules for p in module.parameters())

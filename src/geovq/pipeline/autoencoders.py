@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from geovq.config import Spec, to_json
+from geovq.data import chunks_of
 from geovq.models.model import AutoencoderModel
 from geovq.models.weights import arrays_of, load_arrays
 from geovq.pipeline.context import SPLITS, Context
@@ -20,7 +21,9 @@ from geovq.training import ImageSource, fit
 
 def model_inputs(run: Context, name: str, seed: int) -> dict[str, Any]:
     """What a trained model is determined by."""
-    return {"model": to_json(run.config.models[name]), "data": run.splits.fingerprint, "seed": seed}
+    # The name counts: the initial weights depend on it.
+    config = to_json(run.config.models[name])
+    return {"name": name, "model": config, "data": run.splits.fingerprint, "seed": seed}
 
 
 def train_model(run: Context, name: str, seed: int) -> Path:
@@ -75,7 +78,7 @@ def store_latents(run: Context, name: str, seed: int) -> Path:
         latents: dict[str, np.ndarray] = {}
         for split in SPLITS:
             images = run.images(split)
-            chunks = [autoencoder.posterior(images.images(rows)) for rows in chunks_of(len(images))]
+            chunks = [autoencoder.posterior(images.images(rows)) for rows in chunks_of(images)]
             latents[f"{split}.mean"] = np.concatenate([mean for mean, _ in chunks])
             latents[f"{split}.sigma"] = np.concatenate([sigma for _, sigma in chunks])
         save_artifact(folder, {"kind": "latents", "model": name}, latents)
@@ -88,8 +91,3 @@ def store_latents(run: Context, name: str, seed: int) -> Path:
 def load_latents(run: Context, name: str, seed: int) -> dict[str, np.ndarray]:
     """``{"train.mean": (N, *latent_shape), "train.sigma": ..., "validation.mean": ..., ...}``."""
     return load_artifact(run.root / f"latents/{name}/{seed}")[1]
-
-
-def chunks_of(n: int, size: int = 4096) -> list[slice]:
-    """Slices that cover ``n`` rows."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from geovq.config import to_json
+from geovq.data import to_bytes
 from geovq.evaluation.rate import prior_rate
 from geovq.evaluation.records import Record
 from geovq.pipeline.arms import END_TO_END, POST_HOC, Arm
-from geovq.pipeline.context import Context
+from geovq.pipeline.context import HELD_OUT, Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
 from geovq.priors import UniformPrior, load_prior, save_prior
 from geovq.registry import build, with_seed
-from geovq.storage.artifact import save_artifact
+from geovq.storage.artifact import read_json, save_artifact
 from geovq.storage.atomic import write_json
 from geovq.training import TensorSource, fit
 
@@ -34,12 +35,12 @@ def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
     for kind in (POST_HOC, END_TO_END):
         candidates = [arm for arm in run.arms if arm.kind == kind]
         if candidates:
-            best.append(min(candidates, key=error))
+            best.append(min(candidates, key=lambda arm: (error(arm), arm.name)))
     return best
 
 
 def train_prior(run: Context, arm: Arm, seed: int) -> Path:
-    """Train the run's prior on an arm's training codes; early stopping on validation codes."""
+    """Train the run's prior on an arm's training codes and measure it on held-out ones."""
     path = run.arm_path("priors", arm, seed)
 
     def make(folder: Path, checkpoints: Path) -> None:
@@ -58,13 +59,15 @@ def train_prior(run: Context, arm: Arm, seed: int) -> Path:
                 checkpoints=checkpoints,
                 progress=run.progress,
             )
-            training = {"best_epoch": result.best_epoch, "log": result.log}
+            training = {"best_epoch": result.best_epoch, "epochs": result.epochs, "log": result.log}
         else:
             prior.fit(codes.splits["train"])
-            training = {"best_epoch": 0, "log": []}
+            training = {"best_epoch": 0, "epochs": 0, "log": []}
         tokenizer = run.root / run.arm_path("tokenizers", arm, seed)
         save_prior(folder, prior, load_tokenizer(run, arm, seed).fingerprint, tokenizer)
         write_json(folder / "training.json", training)
+        values = {split: prior_rate(prior, codes.splits[split]) for split in HELD_OUT}
+        write_json(folder / "values.json", values)
 
     return run.stages.run("prior", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
@@ -78,18 +81,17 @@ def sample_prior(run: Context, arm: Arm, seed: int) -> Path:
         pictures = {}
         for name, source in (("prior", prior), ("uniform", UniformPrior(prior.layout))):
             images = tokenizer.decode(source.sample(N_SAMPLES, seed=seed))
-            pictures[name] = np.round(images * 255).astype(np.uint8)
+            pictures[name] = to_bytes(images)
         save_artifact(folder, {"kind": "samples", "arm": arm.name}, pictures)
 
     path = run.arm_path("samples", arm, seed)
     return run.stages.run("sample", path, prior_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
 
-def prior_values(run: Context, arm: Arm, seed: int, split: str) -> dict[str, float]:
-    """Held-out bits of an arm's codes under its prior, with the floors."""
-    prior, _ = load_prior(run.root / run.arm_path("priors", arm, seed))
-    codes = codes_of(run, arm, seed)
-    return prior_rate(prior, codes.splits["train"], codes.splits[split])
+def prior_values(run: Context, arm: Arm, seed: int) -> dict[str, dict[str, float]]:
+    """Held-out bits by split that ``train_prior`` measured; empty for an arm without a prior."""
+    path = run.root / run.arm_path("priors", arm, seed) / "values.json"
+    return read_json(path) if path.exists() else {}
 
 
 def prior_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from geovq.pipeline.stages import Stages
 from geovq.training import Progress
 
 SPLITS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -44,5 +45,5 @@ class Context:
 
     def arm_path(self, room: str, arm: Arm, seed: int) -> str:
         """Folder of an arm's stage, as in ``tokenizers/residual/64/0``."""
-        bits = "continuous" if arm.kind == FLOOR else str(self.config.bits)
+        bits = "continuous" if arm.kind == FLOOR else f"{self.config.bits:g}"
         return f"{room}/{arm.name}/{bits}/{seed}"

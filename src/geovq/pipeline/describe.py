@@ -9,7 +9,8 @@ from pathlib import Path
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
 from geovq.pipeline.context import SPLITS, Context
 from geovq.pipeline.measure import n_parameters_of
-from geovq.pipeline.tokenizers import training_log
+from geovq.pipeline.tokenizers import load_tokenizer, training_log
+from geovq.storage.artifact import load_artifact, read_json
 from geovq.storage.atomic import write_json, write_text
 
 
@@ -21,7 +22,8 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
             "kind": arm.kind,
             "about": about(arm),
             "parameters": n_parameters_of(run, arm, seed),
-            "image_passes": arm.image_passes * len(run.splits.train),
+            "structure": structure(run, arm, seed),
+            "image_passes": epochs_run(run, arm, seed) * len(run.splits.train),
             # The choice of the best arm of a kind was made among all of that kind.
             "configurations_tried": sum(other.kind == arm.kind for other in run.arms),
         }
@@ -34,6 +36,8 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
             "command": command,
             "versions": run.environment["versions"],
             "threads": run.environment["threads"],
+            "device": run.environment["device"],
+            "resumed_with": run.environment["resumed_with"],
             "data": {
                 "name": run.splits.name,
                 "fingerprint": run.splits.fingerprint,
@@ -46,12 +50,31 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
     )
 
 
+def structure(run: Context, arm: Arm, seed: int) -> str:
+    """How an arm's codes are built, as in ``2x4 tokens, 1 level of 256``."""
+    if arm.kind == FLOOR:
+        return "no codes"
+    (grid,) = load_tokenizer(run, arm, seed).layout.grids
+    sizes = " + ".join(str(size) for size in dict.fromkeys(grid.n_codes))
+    levels = "1 level" if len(grid.n_codes) == 1 else f"{len(grid.n_codes)} levels"
+    return f"{grid.height}x{grid.width} tokens, {levels} of {sizes}"
+
+
+def epochs_run(run: Context, arm: Arm, seed: int) -> int:
+    """Epochs of training images through the network that an arm's result rests on, tuning included."""
+    config, _ = load_artifact(run.root / f"checkpoints/{arm.config.model}/{seed}")
+    epochs: int = config["epochs"]
+    if arm.tuned:
+        epochs += read_json(run.root / run.arm_path("tokenizers", arm, seed) / "training.json")["epochs"]
+    return epochs
+
+
 def about(arm: Arm) -> str:
     """What an arm does, in a few words."""
     if arm.kind == FLOOR:
         return f"posterior means of {arm.config.model}, not quantized"
     if arm.kind == END_TO_END:
-        text = f"{arm.config.model}, trained with its {arm.model.spec.params['layer']['kind']} layer"
+        text = f"{arm.config.model}, trained with its own layer"
     else:
         assert arm.config.quantizer is not None and arm.config.tokens is not None
         spec = arm.config.quantizer

@@ -1,46 +1,49 @@
-"""What the bytes of a run depend on beside its configuration: versions and thread counts.
+"""What the bytes of a run depend on beside its configuration: versions, device and thread counts.
 
 Recorded when the folder is made. A run that goes on uses as many threads as it began with, because sums in
-another order give other bytes.
+another order give other bytes; other versions or another device are recorded beside the first.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from geovq import __version__
-from geovq.errors import ConfigError
-from geovq.seeding import set_threads
+from geovq.pipeline.stages import Tell
+from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.artifact import read_json
 from geovq.storage.atomic import write_json
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "faiss-cpu", "lightning-fabric")
 
 
-def set_up(root: Path) -> dict[str, Any]:
-    """Set the threads that the run in ``root`` began with, or begin with those of ``GEOVQ_THREADS`` (default:
-    every core), and return the recorded environment.
-    """
+def set_up(root: Path, tell: Tell) -> dict[str, Any]:
+    """Set the threads that the run in ``root`` began with and return its recorded environment."""
     path = root / "environment.json"
-    if path.exists():
+    now = {"versions": _versions(), "device": _device()}
+    environment: dict[str, Any] = {"schema": 1, "threads": threads_wanted(), **now, "resumed_with": []}
+    if not path.exists():
+        write_json(path, environment)
+    else:
         environment = read_json(path)
-        set_threads(environment["threads"])
-        return environment
-    versions = {"geovq": __version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in LIBRARIES}
-    environment = {"schema": 1, "threads": set_threads(_wanted_threads()), "versions": versions}
-    write_json(path, environment)
+        known = [{key: environment[key] for key in now}, *environment["resumed_with"]]
+        if now not in known:
+            tell("this run began with other versions or on another device; its bytes may differ from here on")
+            environment["resumed_with"].append(now)
+            write_json(path, environment)
+    set_threads(environment["threads"])
     return environment
 
 
-def _wanted_threads() -> int | None:
-    text = os.environ.get("GEOVQ_THREADS", "")
-    if not text:
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise ConfigError(f"GEOVQ_THREADS is '{text}'; expected a whole number of threads, at least 1")
-    return int(text)
+def _versions() -> dict[str, str]:
+    versions = {"geovq": __version__, "python": platform.python_version()}
+    return versions | {name: version(name) for name in LIBRARIES}
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

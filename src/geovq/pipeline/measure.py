@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from geovq.data import ImageSet
+from geovq.data import ImageSet, to_bytes
 from geovq.evaluation.codebook import codebook_use, usage_counts
 from geovq.evaluation.rate import code_rate
 from geovq.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from geovq.evaluation.records import Record
 from geovq.models.cut import cut
+from geovq.models.likelihood import gaussian_kl_nats
 from geovq.models.weights import n_parameters
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
 from geovq.pipeline.autoencoders import load_latents, trained_model
-from geovq.pipeline.context import Context
+from geovq.pipeline.code_priors import prior_values
+from geovq.pipeline.context import HELD_OUT, Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
@@ -28,11 +30,9 @@ from geovq.tokenizer.latent import LatentTokenizer
 N_PICTURES = 16
 """Test images kept with their reconstructions: the first ones, and as many of the worst."""
 
-HELD_OUT = ("validation", "test")
-
 
 def evaluate_arm(run: Context, arm: Arm, seed: int) -> Path:
-    """Measure an arm: its records and pictures as one artefact."""
+    """Measure an arm: its records, every image's squared error and some pictures as one artefact."""
 
     def make(folder: Path, _: Path) -> None:
         measure = _measure_floor if arm.kind == FLOOR else _measure_codes
@@ -44,11 +44,12 @@ def evaluate_arm(run: Context, arm: Arm, seed: int) -> Path:
 
 
 def records_of(run: Context, arm: Arm, seed: int) -> list[Record]:
-    """The records that ``evaluate_arm`` measured."""
+    """What was measured of an arm so far, the bits of its prior included."""
     config, _ = load_artifact(run.root / run.arm_path("evaluation", arm, seed))
+    of_prior = prior_values(run, arm, seed)
     bits = None if arm.kind == FLOOR else run.config.bits
     return [
-        Record(arm.name, bits, seed, split, len(run.images(split)), values)
+        Record(arm.name, bits, seed, split, len(run.images(split)), {**values, **of_prior.get(split, {})})
         for split, values in config["values"].items()
     ]
 
@@ -63,18 +64,17 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
     model = trained_model(run, arm.config.model, seed)
     autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
     latents = load_latents(run, arm.config.model, seed)
-    values, pictures = {}, {}
+    values: dict[str, dict[str, float]] = {}
+    tensors: dict[str, np.ndarray] = {}
     for split in HELD_OUT:
         mean, sigma = latents[f"{split}.mean"], latents[f"{split}.sigma"]
         measured, kept = _reconstruct(run.images(split), partial(_decoded, autoencoder.decode_latents, mean))
-        kl = float((0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma)).sum(dtype=np.float64) / len(mean))
-        values[split] = {
-            **measured.values,
-            "kl_nats": kl,
-            "total_nats": measured.values["bce_nats"] + kl,
-        }
-        pictures[split] = kept
-    return {"values": values}, pictures["test"]
+        kl = float(gaussian_kl_nats(torch.from_numpy(mean).double(), torch.from_numpy(sigma).double()))
+        values[split] = {**measured.values, "kl_nats": kl, "total_nats": measured.values["bce_nats"] + kl}
+        tensors |= {f"{split}.errors": measured.errors}
+        if split == "test":
+            tensors |= kept
+    return {"values": values}, tensors
 
 
 def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -99,7 +99,9 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
             commitment = _layer_loss(tokenizer, mean)
             values[split]["commitment"] = commitment
             values[split]["total_nats"] = measured.values["bce_nats"] + commitment
-        tensors = {**kept, "usage_counts": counts}
+        tensors |= {f"{split}.errors": measured.errors}
+        if split == "test":
+            tensors |= {**kept, "usage_counts": counts}
     return {"values": values}, tensors
 
 
@@ -123,10 +125,6 @@ def _reconstruct(
     pictures = {}
     for prefix, chosen in (("", first), ("worst_", worst)):
         decoded = np.concatenate([decode(slice(i, i + 1)) for i in chosen])
-        pictures[f"{prefix}originals"] = _to_bytes(images.images(chosen))
-        pictures[f"{prefix}reconstructions"] = _to_bytes(decoded)
+        pictures[f"{prefix}originals"] = to_bytes(images.images(chosen))
+        pictures[f"{prefix}reconstructions"] = to_bytes(decoded)
     return measured, pictures
-
-
-def _to_bytes(images: np.ndarray) -> np.ndarray:
-    return np.round(images * 255).astype(np.uint8)

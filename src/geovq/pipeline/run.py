@@ -9,16 +9,17 @@ from geovq.config import RunConfig, to_json
 from geovq.data import load
 from geovq.errors import ConfigError, unknown_name
 from geovq.evaluation.records import Record, metrics_json
-from geovq.pipeline.arms import check_run
 from geovq.pipeline.autoencoders import store_latents, train_model
-from geovq.pipeline.code_priors import prior_arms, prior_values, sample_prior, train_prior
+from geovq.pipeline.checks import check_run
+from geovq.pipeline.code_priors import prior_arms, sample_prior, train_prior
 from geovq.pipeline.context import Context
 from geovq.pipeline.describe import write_description, write_train_log
 from geovq.pipeline.environment import set_up
-from geovq.pipeline.measure import HELD_OUT, evaluate_arm, records_of
+from geovq.pipeline.measure import evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
 from geovq.pipeline.tokenizers import encode_images, make_tokenizer
 from geovq.reports import write_report
+from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.atomic import write_json
 from geovq.storage.run_folder import run_folder
 from geovq.training import Progress
@@ -51,11 +52,12 @@ def run_recipe(
     """
     if stop_after not in STAGES:
         raise ConfigError(unknown_name("stage", stop_after, STAGES))
+    set_threads(threads_wanted())
     splits = load(config.data)
     check_run(config, splits)
     stages = Stages(out, reuse or [], tell)
     with run_folder(out, to_json(config)):
-        run = Context(config, splits, stages, set_up(out), progress)
+        run = Context(config, splits, stages, set_up(out, tell), progress)
         for name in STAGES[: STAGES.index(stop_after) + 1]:
             _STEPS[name](run, command)
     return out
@@ -86,27 +88,16 @@ def _evaluate(run: Context, command: str) -> None:
     for seed in run.config.seeds:
         for arm in run.arms:
             evaluate_arm(run, arm, seed)
-    records = _records(run)
-    write_json(run.root / "metrics.json", metrics_json(records))
+    records = _write_metrics(run)
     write_description(run, command, prior_arms(run, records))
 
 
 def _priors(run: Context, command: str) -> None:
-    records = _records(run)
-    with_prior: dict[tuple[str, int, str], dict[str, float]] = {}
-    for arm in prior_arms(run, records):
+    for arm in prior_arms(run, _write_metrics(run)):
         for seed in run.config.seeds:
             train_prior(run, arm, seed)
             sample_prior(run, arm, seed)
-            for split in HELD_OUT:
-                with_prior[arm.name, seed, split] = prior_values(run, arm, seed, split)
-    merged = [
-        Record(
-            r.arm, r.bits, r.seed, r.split, r.n, {**r.values, **with_prior.get((r.arm, r.seed, r.split), {})}
-        )
-        for r in records
-    ]
-    write_json(run.root / "metrics.json", metrics_json(merged))
+    _write_metrics(run)
     write_train_log(run)
 
 
@@ -114,8 +105,11 @@ def _report(run: Context, command: str) -> None:
     write_report(run.root)
 
 
-def _records(run: Context) -> list[Record]:
-    return [r for seed in run.config.seeds for arm in run.arms for r in records_of(run, arm, seed)]
+def _write_metrics(run: Context) -> list[Record]:
+    """Write all that was measured so far to ``metrics.json``."""
+    records = [r for seed in run.config.seeds for arm in run.arms for r in records_of(run, arm, seed)]
+    write_json(run.root / "metrics.json", metrics_json(records))
+    return records
 
 
 _STEPS: dict[str, Callable[[Context, str], None]] = {

@@ -24,7 +24,12 @@ from geovq.tokenizer.latent import LatentTokenizer
 def arm_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
     """What an arm's tokenizer is determined by."""
     inputs = model_inputs(run, arm.config.model, seed)
-    inputs |= {"tokens": to_json(arm.config.tokens), "quantizer": to_json(arm.config.quantizer)}
+    # The name counts: the codebook's random start depends on it.
+    inputs |= {
+        "arm": arm.name,
+        "tokens": to_json(arm.config.tokens),
+        "quantizer": to_json(arm.config.quantizer),
+    }
     return inputs | {"tune": to_json(arm.config.tune)} if arm.tuned else inputs
 
 
@@ -120,7 +125,8 @@ def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) ->
         progress=run.progress,
     )
     tuned.save_pretrained(folder)
-    write_json(folder / "training.json", {"best_epoch": result.best_epoch, "log": result.log})
+    training = {"best_epoch": result.best_epoch, "epochs": result.epochs, "log": result.log}
+    write_json(folder / "training.json", training)
 
 
 def training_log(folder: Path) -> list[dict[str, Any]]:

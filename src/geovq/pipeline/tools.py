@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from geovq.config import DataConfig
-from geovq.data import ImageSplits, load
+from geovq.data import ImageSplits, chunks_of, load, to_bytes
 from geovq.errors import ConfigError, CorruptArtifactError, StorageError
 from geovq.evaluation.codebook import codebook_use, usage_counts
 from geovq.evaluation.rate import code_rate
 from geovq.evaluation.reconstruction import evaluate_reconstruction
-from geovq.pipeline.autoencoders import chunks_of
 from geovq.pipeline.context import SPLITS
 from geovq.priors import load_prior
 from geovq.reports.pictures import SIDE, contact_sheet
+from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.atomic import storage_errors, write_bytes
 from geovq.tokenizer.codes import StoredCodes, save_codes
 from geovq.tokenizer.finetune import tokenizer_codes
@@ -25,6 +25,7 @@ from geovq.tokenizer.latent import LatentTokenizer
 
 def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False) -> StoredCodes:
     """Encode every split of a data set and store the codes as an artefact in ``out``."""
+    set_threads(threads_wanted())
     tokenizer = LatentTokenizer.from_pretrained(folder)
     splits = _fitting(tokenizer, data)
     with storage_errors(out):
@@ -35,7 +36,7 @@ def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False
     for split in SPLITS:
         images = getattr(splits, split)
         if latents:
-            chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(len(images))]
+            chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(images)]
             mean, sigma = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
             extra |= {f"{split}.mean": mean, f"{split}.sigma": sigma}
             codes[split] = tokenizer.encode_latents(mean, sigma)
@@ -50,6 +51,7 @@ def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False
 
 def evaluate(folder: Path, data: DataConfig) -> dict[str, float]:
     """Metrics of a tokenizer on the test images; code histograms come from the training images."""
+    set_threads(threads_wanted())
     tokenizer = LatentTokenizer.from_pretrained(folder)
     splits = _fitting(tokenizer, data)
     train_codes = tokenizer_codes(tokenizer, splits.train)
@@ -68,6 +70,7 @@ def sample(
     """
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is '{out}'; expected a file name that ends in .png")
+    set_threads(threads_wanted())
     prior, info = load_prior(folder)
     tokenizer = LatentTokenizer.from_pretrained(info.tokenizer_path)
     if tokenizer.fingerprint != info.tokenizer_fingerprint:
@@ -76,7 +79,7 @@ def sample(
             f"trained on ({info.tokenizer_fingerprint[:12]}…); train the prior again"
         )
     codes = prior.sample(n, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    images = np.round(tokenizer.decode(codes) * 255).astype(np.uint8)
+    images = to_bytes(tokenizer.decode(codes))
     side = max(SIDE, *images.shape[2:])  # never smaller than they are
     write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="", side=side).png)
 
@@ -85,7 +88,7 @@ def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:
     """The data set, resized and converted to what the tokenizer expects where the source allows it."""
     channels, height, width = tokenizer.image_shape
     if data.source.startswith("folder:") and height == width:
-        data = DataConfig(data.source, image_size=height, channels=channels)
+        data = DataConfig(data.source, image_size=height, channels=channels if channels in (1, 3) else 0)
     splits = load(data)
     if splits.image_shape != tokenizer.image_shape:
         raise ConfigError(

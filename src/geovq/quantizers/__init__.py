@@ -1,8 +1,17 @@
 """Quantizers fitted after the fact: scikit-learn estimators on latents or any embeddings."""
 
+from geovq.quantizers.base import Quantizer
 from geovq.quantizers.gaussian import GaussianQuantizer
 from geovq.quantizers.geodesic import GeodesicQuantizer
 from geovq.quantizers.kmeans import KMeansQuantizer
+from geovq.quantizers.module import FittedQuantizer
 from geovq.quantizers.residual import ResidualQuantizer
 
-__all__ = ["GaussianQuantizer", "GeodesicQuantizer", "KMeansQuantizer", "ResidualQuantizer"]
+__all__ = [
+    "FittedQuantizer",
+    "GaussianQuantizer",
+    "GeodesicQuantizer",
+    "KMeansQuantizer",
+    "Quantizer",
+    "ResidualQuantizer",
+]

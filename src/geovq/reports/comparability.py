@@ -40,6 +40,12 @@ def comparability(records: Sequence[Record], info: RunInfo, contest: Contest) ->
         Check("same seeds", _listed(seeds[0]), _listed(seeds[1]), seeds[0] == seeds[1] != []),
         Check("nominal bits an image", rounded(bits[0]), rounded(bits[1]), math.isclose(*bits)),
         Check(
+            "structure of the codes",
+            first.structure,
+            second.structure,
+            first.structure == second.structure,
+        ),
+        Check(
             "parameters of encoder and decoder (within 5 %)",
             rounded(first.parameters),
             rounded(second.parameters),

@@ -13,7 +13,7 @@ COLUMNS = (
     Column("times run", about="How often the stage ran: once a seed, or once in all."),
     Column("time", about="Wall-clock time of one run of the stage, mean over seeds."),
     Column("time in all", about="Wall-clock time of the stage, summed over seeds."),
-    Column("peak memory", "MB", about="Largest resident memory of the process during the stage."),
+    Column("peak memory", "MB", about="Largest resident memory of the process up to the end of the stage."),
 )
 
 

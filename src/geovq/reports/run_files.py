@@ -34,7 +34,8 @@ class ArmInfo:
     """What an arm is and what it was given.
 
     ``kind`` is a key of ``KIND_WORDS``; ``parameters`` counts encoder and decoder; ``image_passes`` counts
-    the images that went through the network in training, each as often as it did.
+    the images that went through the network in training, each as often as it did; ``structure`` says how
+    codes are built.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class ArmInfo:
     image_passes: float
     configurations_tried: int
     about: str
+    structure: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KIND_WORDS:

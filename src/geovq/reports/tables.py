@@ -13,12 +13,10 @@ from geovq.reports.run_files import KIND_WORDS, ArmInfo
 ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
 
 # Best is marked only where any two arms may be compared: bits of different tokenizers mean little without
-# their errors, and losses and latent errors differ in scale from model to model.
-RANKED = ("mse", "psnr", "ssim", "bce_nats", "utilization", "perplexity", "dead_codes", "usage_entropy_bits")
-PRIOR_METRICS = (
-    "mse", "bits_nominal", "bits_uniform", "bits_unigram", "bits_entropy", "bits_prior",
-    "prior_bits_per_token",
-)  # fmt: skip
+# their errors, losses and latent errors differ in scale from model to model, and counts of codes with the
+# size and number of codebooks.
+RANKED = ("mse", "psnr", "ssim", "bce_nats", "utilization")
+PRIOR_METRICS = ("mse", "bits_nominal", "bits_entropy", "bits_prior", "prior_bits_per_token")
 RESULT_METRICS = ("mse", "psnr", "ssim", "bits_nominal", "bits_entropy", "bits_prior")
 DETAIL_METRICS = tuple(m for m in METRICS if m not in {*RESULT_METRICS, *PRIOR_METRICS})
 

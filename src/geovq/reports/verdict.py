@@ -79,7 +79,8 @@ def _sentence(
     )
     if difference.excludes_zero:
         return f"{at}, {lower}: {evidence}."
-    return f"{at}, there is no difference in test MSE between {names[first]} and {names[second]}: {evidence}."
+    between = f"{names[first]} and {names[second]}"
+    return f"{at}, no difference in test MSE is established between {between}: {evidence}."
 
 
 def _rate(records: Sequence[Record], arms: Sequence[str]) -> str:

@@ -20,9 +20,9 @@ def run_folder(path: Path, config: dict[str, Any]) -> Iterator[None]:
     Inside the block no other process can work in it. Raises ``StorageError`` if the folder holds another run,
     naming the first difference, or other files, or if another process is at work there.
     """
-    going_on = _holds_this_run(path, config)
+    _holds_this_run(path, config)  # before anything is written, so that a folder of others stays as it was
     with locked(path):
-        if going_on:
+        if _holds_this_run(path, config):
             remove_leftovers(path)
         else:
             write_json(path / "config.json", config)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from geovq.errors import InputError
 from geovq.tokenizer.protocol import Images
 
-BATCH = 512
+LARGEST_BATCH, NUMBERS_A_BATCH = 512, 2**22
 
 
 class Autoencoder(nn.Module):
@@ -28,6 +30,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
         self.image_shape = tuple(image_shape)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: what encodes must not learn, even inside a model that is being trained."""
+        return super().train(False)
 
     def posterior(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and sigma, float32 (N, *latent_shape) each."""
@@ -61,10 +67,11 @@ class Autoencoder(nn.Module):
     def in_batches(self, function: Callable[..., tuple[Tensor, ...]], *arrays: Images) -> list[np.ndarray]:
         """Apply ``function`` to aligned rows of ``arrays``, a batch at a time, and join what it returns."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        size = max(1, min(LARGEST_BATCH, NUMBERS_A_BATCH // math.prod(self.image_shape)))
         parts: list[tuple[np.ndarray, ...]] = []
         # At least one batch: no rows in, arrays without rows out.
-        for start in range(0, max(1, len(arrays[0])), BATCH):
-            batch = [_as_tensor(array[start : start + BATCH]).to(device) for array in arrays]
+        for start in range(0, max(1, len(arrays[0])), size):
+            batch = [_as_tensor(array[start : start + size]).to(device) for array in arrays]
             parts.append(tuple(tensor.cpu().numpy() for tensor in function(*batch)))
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 

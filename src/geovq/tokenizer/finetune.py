@@ -7,6 +7,7 @@ codes fixed, remove much of the error of any codebook.
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from geovq.config import TrainConfig
-from geovq.data import ImageSet
+from geovq.data import ImageSet, chunks_of
 from geovq.errors import InputError
+from geovq.storage.artifact import fingerprint
 from geovq.tokenizer.latent import LatentTokenizer
 from geovq.training import Progress, TrainingResult, fit
 
@@ -39,22 +41,23 @@ def finetune_decoder(
     """
     # Trainable, although a frozen autoencoder's decoder may well be frozen.
     model = _DecoderOnCodes(copy.deepcopy(tokenizer.decoder).requires_grad_(True))
+    coded = _CodedImages(tokenizer, train, train_codes)
     result = fit(
         model,
-        _CodedImages(tokenizer, train, train_codes),
+        coded,
         _CodedImages(tokenizer, validation, validation_codes),
         config,
         seed=seed,
+        identity=fingerprint([tokenizer.fingerprint, hashlib.sha256(coded.codes.tobytes()).hexdigest()]),
         checkpoints=checkpoints,
         progress=progress,
     )
     return tokenizer.with_decoder(model.decoder), result
 
 
-def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet, chunk: int = 4096) -> np.ndarray:
+def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet) -> np.ndarray:
     """Codes (N, S) of a whole image set, read a chunk at a time."""
-    starts = range(0, len(images), chunk)
-    return np.concatenate([tokenizer.encode(images.images(slice(s, s + chunk))) for s in starts])
+    return np.concatenate([tokenizer.encode(images.images(rows)) for rows in chunks_of(images)])
 
 
 class _CodedImages:

@@ -59,6 +59,7 @@ def fit(
     config: TrainConfig,
     *,
     seed: int,
+    identity: str = "",
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
@@ -71,13 +72,15 @@ def fit(
     model : a module with ``loss(batch, generator)``.
     train, validation : rows; validation chooses the epoch and is never trained on.
     seed : of the batch order and of every draw inside the loss.
+    identity : what else makes this training the one it is (data, settings of the loss); with ``config``,
+        ``seed`` and the initial weights it says whether a checkpoint is this training's.
     checkpoints : folder to keep the state in and to go on from; without it nothing is written.
 
     Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of
     that step has not been made.
     """
     device = next(model.parameters()).device
-    run = _Run(model, train, validation, config, seed, checkpoints, progress)
+    run = _Run(model, train, validation, config, seed, identity, checkpoints, progress)
     with deterministic():
         result = run.to_the_end()
     model.to(device)  # Fabric may have moved it to an accelerator
@@ -92,6 +95,7 @@ class _Run:
         validation: Source,
         config: TrainConfig,
         seed: int,
+        identity: str,
         checkpoints: Path | None,
         progress: Progress | None,
     ) -> None:
@@ -114,6 +118,7 @@ class _Run:
                 "train": to_json(config),
                 "rows": [len(train), len(validation)],
                 "seed": seed,
+                "identity": identity,
                 "start": weight_hashes(model),
             }
         )

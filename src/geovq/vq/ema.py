@@ -127,7 +127,9 @@ class EMAVQ(QuantizerLayer):
         if not n_dead:
             return
         generator = torch_generator(self.seed, "EMAVQ revival", int(self.n_updates))
-        chosen = torch.randint(len(flat), (n_dead,), generator=generator).to(flat.device)
+        # Different vectors while there are enough: of two equal codes the second would die again at once.
+        chosen = torch.randperm(len(flat), generator=generator).repeat(-(-n_dead // len(flat)))[:n_dead]
+        chosen = chosen.to(flat.device)
         self.codebook[dead] = flat[chosen]
         self.sums[dead] = flat[chosen]
         self.usage[dead] = 1.0

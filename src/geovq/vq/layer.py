@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from geovq.vq.quantized import Quantized
 
 
-class QuantizerLayer(nn.Module):
+class QuantizerLayer(nn.Module, ABC):
     """Vectors to codes and back: a trainable layer, or a post-hoc quantizer as a module."""
 
     @property

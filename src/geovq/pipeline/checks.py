@@ -1,0 +1,122 @@
+"""The checks that a run passes before any folder is made: what could fail after hours should fail now."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from geovq.config import ModelConfig, RunConfig, Spec
+from geovq.data import ImageSplits
+from geovq.errors import ConfigError, InputError
+from geovq.models.cut import token_dim
+from geovq.models.model import AutoencoderModel
+from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
+from geovq.registry import build, check
+from geovq.seeding import numpy_generator, seeded_weights, torch_generator
+from geovq.tokenizer.layout import CodeGrid, CodeLayout
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+PROBES = 64
+
+
+def check_run(config: RunConfig, splits: ImageSplits) -> None:
+    """Refuse a run that could not be carried out.
+
+    Every model takes a first batch, every quantizer is fitted on a few random points, the prior is built on
+    every layout. Raises ``ConfigError`` that names the arm or model: an unknown component, a parameter that
+    it does not take, an arm that misses the nominal rate, more codes than points to fit them on.
+    """
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        raise ConfigError(
+            f"key 'seeds' is {list(config.seeds)}; expected different whole numbers, at least one"
+        )
+    arms = arms_of(config)
+    _check_names([*config.models, *(arm.name for arm in arms if not arm.tuned)])
+    models = {}
+    for name, model in config.models.items():
+        with _naming(f"model '{name}'"):
+            models[name] = _first_batch(model, splits)
+    for arm in arms:
+        if not arm.tuned:
+            with _naming(f"arm '{arm.name}'"):
+                _check_arm(arm, models[arm.config.model], config, splits)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"name '{name}' cannot be a folder's; expected letters, digits, '_', '.' and '-'"
+            )
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise ConfigError(f"{what}: {error}") from None
+
+
+def _first_batch(model: ModelConfig, splits: ImageSplits) -> AutoencoderModel:
+    check("model", model.spec, ("image_shape",))
+    with seeded_weights(0, "check"):
+        built: AutoencoderModel = build("model", model.spec, image_shape=splits.image_shape)
+    images = torch.from_numpy(splits.train.images(slice(0, model.train.batch_size)))
+    with torch.no_grad():
+        built.loss((images,), torch_generator(0, "check"))
+    return built
+
+
+def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: ImageSplits) -> None:
+    quantizer = arm.config.quantizer
+    if quantizer is not None and has_layer(arm.model.spec):
+        raise ConfigError(f"its model '{arm.config.model}' has its own layer; leave out quantizer")
+    if arm.kind == FLOOR:
+        if arm.config.tune is not None:
+            raise ConfigError("without codes there is nothing to tune a decoder on; leave out tune")
+        return
+    grid = tokens_of(arm, model.tokens)
+    n_tokens = grid[0] * grid[1]
+    if quantizer is not None:
+        sizes = _try_quantizer(quantizer, token_dim(model.latent_shape, grid))
+        n_points = len(splits.train) * n_tokens
+        if max(sizes) > n_points:
+            raise ConfigError(
+                f"{max(sizes)} codes for {n_points} points ({len(splits.train)} images of {n_tokens} "
+                "tokens); expected no more codes than points; lower n_codes"
+            )
+    else:
+        assert model.layer is not None
+        sizes = model.layer.n_codes
+    bits = n_tokens * sum(math.log2(size) for size in sizes)
+    if abs(bits - config.bits) > 1e-6:
+        raise ConfigError(
+            f"{n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this run "
+            f"compares at {config.bits:g}; change tokens, n_codes or levels"
+        )
+    _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
+
+
+def _try_quantizer(spec: Spec, dim: int) -> tuple[int, ...]:
+    """Alphabet sizes of a quantizer whose parameters are all in order."""
+    check("quantizer", spec, ("random_state",))
+    quantizer = build("quantizer", spec, random_state=0)
+    sizes: tuple[int, ...] = quantizer.code_sizes
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"quantizer '{spec.kind}' has alphabets {list(sizes)}; expected at least one code")
+    # Few codes on few points: parameters are looked at only by fit.
+    points = numpy_generator(0, "check").normal(size=(PROBES, dim))
+    quantizer.set_params(n_codes=min(2, sizes[0])).fit(points)
+    return sizes
+
+
+def _try_prior(spec: Spec, layout: CodeLayout) -> None:
+    check("prior", spec, ("layout",))
+    prior = build("prior", spec, layout=layout)
+    if prior.n_classes:
+        raise ConfigError(f"prior '{spec.kind}' has n_classes {prior.n_classes}; runs train without labels")
