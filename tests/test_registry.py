@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 
 from geovq.config import Spec
@@ -101,3 +103,31 @@ def test_a_registered_component_is_built_and_recognised(restored_families):
     assert isinstance(layer, Doubler)
     assert (layer.dim, layer.factor) == (5, 3.0)
     assert kind_of("layer", layer) == "doubler"
+
+
+class Chooser:
+    """A component with every kind of annotation that JSON can fill."""
+
+    def __init__(
+        self, mode: Literal["soft", "hard"], levels: list[int], rate: int | str = 1, table: Any = None
+    ) -> None:
+        self.mode, self.levels, self.rate, self.table = mode, levels, rate, table
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"mode": "soft", "levels": [8, 5]}, ""),
+        ({"mode": "hard", "levels": [], "rate": "fast", "table": {"a": 1}}, ""),
+        ({"mode": "sofd", "levels": [8]}, "expected one of soft, hard"),
+        ({"mode": "soft", "levels": [8, "5"]}, 'levels.1\' is "5"; expected a whole number'),
+        ({"mode": "soft", "levels": [8], "rate": [1]}, "params.rate' is \\[1\\]; expected text"),
+    ],
+)
+def test_parameters_are_checked_by_their_annotations(restored_families, params, message):
+    register("layer", "chooser", f"{__name__}:Chooser")
+    if not message:
+        assert build("layer", Spec("chooser", params)).mode == params["mode"]
+        return
+    with pytest.raises(ConfigError, match=message):
+        check("layer", Spec("chooser", params))

@@ -394,3 +394,14 @@ def test_an_unknown_model_is_refused(tokenizers, tmp_path):
     with pytest.raises(ConfigError, match="unknown model 'vea'; did you mean 'vae'"):
         LatentTokenizer.from_pretrained(tmp_path / "t")
     assert vae.architecture == Spec("vae", {"latent_dim": 8, "widths": [8, 16], "beta": 0.2})
+
+
+def test_a_tokenizer_inside_a_model_in_training_does_not_learn(tokenizers, digits):
+    """``encode`` of a moving-average layer in training mode would move its codebook, silently."""
+    tokenizer = tokenizers["ema"]
+    images = digits.test.images(slice(0, 50))
+    before, codes = tokenizer.fingerprint, tokenizer.encode(images)
+    outer = nn.ModuleList([tokenizer]).train()
+    assert outer.training and not any(module.training for module in tokenizer.modules())
+    assert np.array_equal(tokenizer.encode(images), codes)
+    assert tokenizer.fingerprint == before

@@ -30,7 +30,7 @@ class GaussianQuantizer(Quantizer):
     n_codes : K
     metric : ``"wasserstein"`` or ``"precision"``
     n_iterations : Lloyd iterations
-    random_state : seed or generator of the start
+    random_state : seed, or ``np.random.RandomState``, of the start
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ class GeodesicQuantizer(Quantizer):
     n_iterations : Lloyd iterations at most; they end when one lowers the objective by less than 0.1 %
     assignment : of new points: ``"graph"``, or ``"nearest"`` code in the metric of the edges, which makes
         the fitted quantizer as small as its codebook
-    random_state : seed or generator of the start and of the pivots
+    random_state : seed, or ``np.random.RandomState``, of the start and of the pivots
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ class KMeansQuantizer(Quantizer):
     ----------
     n_codes : K
     n_iterations : Lloyd iterations
-    random_state : seed or generator of the start
+    random_state : seed, or ``np.random.RandomState``, of the start
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ class ResidualQuantizer(Quantizer):
     n_levels : L
     beam : partial sums kept while coding; 1 is greedy
     n_iterations : Lloyd iterations a level
-    random_state : seed or generator of the starts
+    random_state : seed, or ``np.random.RandomState``, of the starts
 
     Attributes
     ----------
