@@ -38,7 +38,7 @@ arrays = st.sampled_from(DTYPES).flatmap(
 @pytest.fixture
 def stored(tmp_path):
     tensors = {"a": np.arange(3, dtype=np.float32), "b": np.array([[7]])}
-    save_artifact(tmp_path / "art", {"kind": "test", "values": [1, 2.5, None]}, tensors, stage="abc")
+    save_artifact(tmp_path / "art", {"kind": "test", "values": [1, 2.5, None]}, tensors)
     return tmp_path / "art"
 
 
@@ -66,7 +66,7 @@ def test_arrays_that_are_not_contiguous_come_back(tmp_path):
 
 def test_the_same_content_has_the_same_bytes(tmp_path, stored):
     config, tensors = load_artifact(stored)
-    save_artifact(tmp_path / "again", config, tensors, stage="abc")
+    save_artifact(tmp_path / "again", config, tensors)
     for name in (CONFIG, TENSORS, MANIFEST):
         assert (tmp_path / "again" / name).read_bytes() == (stored / name).read_bytes()
 

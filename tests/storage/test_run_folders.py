@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geovq.errors import CorruptArtifactError, StorageError
-from geovq.storage.artifact import MANIFEST, read_json, save_artifact
+from geovq.storage.artifact import MANIFEST, read_json, save_artifact, seal
 from geovq.storage.run_folder import run_folder, stages_in
 
 
@@ -76,15 +76,20 @@ def test_a_damaged_configuration_is_refused(tmp_path):
         opened(tmp_path, CONFIG)
 
 
+def make_stage(folder, stage):
+    save_artifact(folder, {}, {"x": np.zeros(1)})
+    seal(folder, stage)
+
+
 def test_stages_are_found_by_the_fingerprint_of_their_inputs(tmp_path):
     for stage in ("one", "two", ""):
-        save_artifact(tmp_path / "deep" / (stage or "none"), {}, {"x": np.zeros(1)}, stage=stage)
+        make_stage(tmp_path / "deep" / (stage or "none"), stage)
     assert stages_in(tmp_path) == {"one": tmp_path / "deep" / "one", "two": tmp_path / "deep" / "two"}
 
 
 def test_a_damaged_stage_is_not_found(tmp_path):
-    save_artifact(tmp_path / "one", {}, {"x": np.zeros(1)}, stage="one")
-    save_artifact(tmp_path / "two", {}, {"x": np.zeros(1)}, stage="two")
+    make_stage(tmp_path / "one", "one")
+    make_stage(tmp_path / "two", "two")
     manifest = tmp_path / "two" / MANIFEST
     manifest.write_text(manifest.read_text().replace('"two"', '"six"'))
     assert list(stages_in(tmp_path)) == ["one"]

@@ -151,14 +151,14 @@ def test_encoding_changes_nothing(tokenizer, images):
 
 
 def test_a_trip_to_disk_changes_nothing(tokenizer, images, tmp_path):
-    tokenizer.save_pretrained(tmp_path / "t", stage="abc")
+    tokenizer.save_pretrained(tmp_path / "t")
     loaded = LatentTokenizer.from_pretrained(tmp_path / "t")
     codes = tokenizer.encode(images)
     assert np.array_equal(loaded.encode(images), codes)
     assert np.array_equal(loaded.decode(codes), tokenizer.decode(codes))
     assert loaded.fingerprint == tokenizer.fingerprint == load_artifact(tmp_path / "t")[0]["fingerprint"]
     assert loaded.layout == tokenizer.layout
-    loaded.save_pretrained(tmp_path / "again", stage="abc")
+    loaded.save_pretrained(tmp_path / "again")
     for name in (CONFIG, TENSORS):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "t" / name).read_bytes()
 

@@ -36,25 +36,18 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_artifact(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], stage: str = ""
-) -> None:
-    """Write an artefact atomically. ``stage`` is the fingerprint of the inputs it was made from, if any."""
-    with new_folder(Path(folder)) as scratch:
-        write_artifact(scratch, config, tensors)
-        seal(scratch, stage)
-
-
-def write_artifact(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Write an artefact's config and tensors into an existing scratch folder; ``seal`` completes it."""
-    write_json(folder / CONFIG, {"schema": SCHEMA, **config})
+def save_artifact(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write an artefact atomically."""
     # Not ascontiguousarray: it would give single numbers an axis.
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    write_bytes(folder / TENSORS, serialize_tensors(contiguous))
+    with new_folder(Path(folder)) as scratch:
+        write_json(scratch / CONFIG, {"schema": SCHEMA, **config})
+        write_bytes(scratch / TENSORS, serialize_tensors(contiguous))
+        seal(scratch)
 
 
 def seal(folder: Path, stage: str = "") -> None:
-    """Write the manifest: the hash of every file in ``folder``, and the fingerprint of its inputs."""
+    """Write the manifest: the hash of every file in ``folder``, and the fingerprint of a stage's inputs."""
     files = {
         str(path.relative_to(folder)): file_hash(path)
         for path in sorted(folder.rglob("*"))

@@ -115,7 +115,7 @@ class LatentTokenizer(Autoencoder):
         """SHA-256 of the configuration and of every weight."""
         return fingerprint({"config": self._config(), "weights": weight_hashes(self)})
 
-    def save_pretrained(self, folder: Path, stage: str = "") -> None:
+    def save_pretrained(self, folder: Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and their hashes into ``folder``.
 
         Raises ``InputError`` for a trainable layer without the architecture that it is a part of.
@@ -127,7 +127,7 @@ class LatentTokenizer(Autoencoder):
                 "its architecture, as in architecture=Spec('vqvae', ...), or a fitted quantizer's as_module()"
             )
         config = {**self._config(), "fingerprint": self.fingerprint}
-        save_artifact(Path(folder), config, arrays_of(self), stage)
+        save_artifact(Path(folder), config, arrays_of(self))
 
     @classmethod
     def from_pretrained(
