@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from geovq.cli import STAGES as NAMED_STAGES
-from geovq.cli import main
+from geovq.cli import _reproducing, main
 from geovq.pipeline.run import STAGES
 
 
@@ -81,6 +81,9 @@ def test_recipes_says_source_time_and_figures(capsys: pytest.CaptureFixture[str]
         (["run", "digits", "--set", "arms.residual.quantizer.params.beam=wide"], "expected a whole number"),
         (["run", "digits", "--set", "prior.spec.params.width=[1]"], "expected a whole number"),
         (["run", "digits", "--set", "arms.kmeans.name=../../elsewhere"], "cannot be a folder's"),
+        (["run", "digits", "--set", "recipe=../elsewhere"], "cannot be a folder's"),
+        (["run", "digits", "--set", "arms=[]"], "at least one arm"),
+        (["run", "digits", "--set", "models.vae.spec.params.beta=-1"], "expected at least 0"),
         (["run", "digits", "--set", "arms.kmeans.name=ema+tuned"], "two arms are called"),
         (["run", "digits", "--set", "arms.wasserstein.quantizer.params.metric=wassertein"], "metric"),
         (["run", "digits", "--set", "arms.residual.quantizer.params.beam=0"], "beam"),
@@ -202,7 +205,7 @@ def test_a_full_disk_gets_one_line_and_leaves_no_half_file(tmp_path: Path) -> No
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "disk is full" in done.stderr
+    assert f"{out}/checkpoints/vae/0/model.safetensors: the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(out.rglob("*.safetensors"))
     assert [path.name for path in out.rglob(".*")] == [".lock"]
@@ -248,6 +251,7 @@ def test_tokenize_sample_evaluate_and_report(
     assert grid.read_bytes() == first
     for wrong, expected in (
         (["-n", "0"], "at least 1"),
+        (["-n", "1000000000"], "at most 10000"),
         (["--temperature", "0"], "temperature"),
         (["--top-p", "0"], "top_p"),
     ):
@@ -273,6 +277,30 @@ def test_a_prior_refuses_another_tokenizer(
         capsys, "sample", str(copy / "priors" / arm / "24" / "0"), "--out", str(tmp_path / "samples.png")
     )
     assert "not the one this prior was trained on" in message
+
+
+def test_a_prior_without_its_tokenizer_says_so(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (prior,) = small_run.glob("priors/residual*/24/0")
+    shutil.copytree(prior, tmp_path / "lone")
+    message = refused(capsys, "sample", str(tmp_path / "lone"), "--out", str(tmp_path / "samples.png"))
+    assert "its tokenizer is missing" in message and "move both together" in message
+
+
+@pytest.mark.parametrize("name", ["cost.json", "environment.json"])
+def test_a_damaged_record_of_a_run_is_named(
+    name: str, small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / name).write_text("{}")
+    assert name in refused(capsys, "run", str(run / "config.json"), "--out", str(run))
+
+
+def test_the_command_kept_is_the_one_that_reproduces() -> None:
+    given = ["run", "digits", "--stop-after", "train", "--reuse=x", "--set", "a=b c", "--debug", "--out", "o"]
+    assert _reproducing(given) == "geovq run digits --set 'a=b c' --out o"
 
 
 def test_images_of_another_shape_are_refused(

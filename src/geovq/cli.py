@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -19,6 +20,7 @@ from geovq.errors import GeovqError, InputError
 if TYPE_CHECKING:
     from geovq.config import RunConfig
 
+LARGEST_GRID = 10_000
 STAGES = "train latents tokenizers evaluate priors report"
 
 
@@ -26,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed while running, 2 the input is wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        options.command(options, "geovq " + shlex.join(given))
+        options.command(options, _reproducing(given))
     except GeovqError as error:
         return _fail(error, error.exit_code, options.debug)
     except KeyboardInterrupt:
@@ -36,6 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # one line for the user; --debug shows the rest
         return _fail(error, 1, options.debug)
     return 0
+
+
+def _reproducing(given: list[str]) -> str:
+    """The command line without what only steers this call of it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--stop-after", "--reuse"):
+        parser.add_argument(flag, action="append")
+    parser.add_argument("--debug", action="store_true")
+    return "geovq " + shlex.join(parser.parse_known_args(given)[1])
 
 
 def _fail(error: Exception, code: int, debug: bool) -> int:
@@ -185,8 +197,8 @@ def _tokenize(options: argparse.Namespace, command: str) -> None:
 def _sample(options: argparse.Namespace, command: str) -> None:
     from geovq.pipeline.tools import sample
 
-    if options.n < 1:
-        raise InputError(f"-n is {options.n}; expected at least 1 image")
+    if not 1 <= options.n <= LARGEST_GRID:
+        raise InputError(f"-n is {options.n}; expected at least 1 and at most {LARGEST_GRID} images")
     sample(
         options.prior,
         options.n,

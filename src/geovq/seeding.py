@@ -52,7 +52,7 @@ def threads_wanted() -> int:
     text = os.environ.get("GEOVQ_THREADS", "")
     if not text:
         return available_cores()
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"GEOVQ_THREADS is '{text}'; expected a whole number of threads, at least 1")
     return int(text)
 

@@ -20,7 +20,7 @@ from geovq.data import load
 from geovq.errors import ConfigError, StorageError
 from geovq.evaluation.records import read_metrics
 from geovq.pipeline.run import STAGES, run_recipe
-from geovq.storage.artifact import load_artifact
+from geovq.storage.artifact import file_hash, load_artifact
 from geovq.tokenizer.codes import load_codes
 from geovq.tokenizer.latent import LatentTokenizer
 
@@ -101,6 +101,14 @@ def test_log_cost_and_report_are_there(small_run: Path) -> None:
     }  # fmt: skip
     assert cost["machine"]["cores"] >= 1
     assert (small_run / "report.html").stat().st_size < 3e6
+    lines = [json.loads(line) for line in (small_run / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == len(rows)
+    assert all(
+        float(row["value"]) == pytest.approx(line["value"]) for row, line in zip(rows, lines, strict=True)
+    )
+    manifest = json.loads((small_run / "manifest.json").read_text())["files"]
+    assert manifest["metrics.json"] == file_hash(small_run / "metrics.json")
+    assert len(manifest) == 4 + len(cost["stages"])
 
 
 def test_parameters_and_passes_are_comparable(small_config: RunConfig, tmp_path: Path) -> None:

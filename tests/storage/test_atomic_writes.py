@@ -68,7 +68,7 @@ def test_json_refuses_what_json_does_not_have(tmp_path, value):
 def test_a_full_disk_leaves_the_old_file(tmp_path, full_disk):
     (tmp_path / "x").write_text("old")
     with pytest.raises(
-        StorageError, match=r"x: the disk is full \(\d+\.\d MB free\); nothing was changed"
+        StorageError, match=r"x: the disk is full \(\d+\.\d MB free\) and this was not written"
     ) as caught:
         write_text(tmp_path / "x", "new")
     assert caught.value.exit_code == 2

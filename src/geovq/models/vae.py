@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from geovq.errors import ConfigError
 from geovq.models.likelihood import bernoulli_nats, gaussian_kl_nats
 from geovq.models.model import AutoencoderModel
 
@@ -32,6 +33,8 @@ class VAE(AutoencoderModel):
         beta: float = 1.0,
     ) -> None:
         super().__init__(image_shape, latent_dim, widths)
+        if not beta >= 0:
+            raise ConfigError(f"beta is {beta}; expected at least 0")
         self.beta = beta
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:

@@ -35,7 +35,9 @@ def check_run(config: RunConfig, splits: ImageSplits) -> None:
             f"key 'seeds' is {list(config.seeds)}; expected different whole numbers, at least one"
         )
     arms = arms_of(config)
-    _check_names([*config.models, *(arm.name for arm in arms if not arm.tuned)])
+    if not arms:
+        raise ConfigError("key 'arms' is empty; expected at least one arm")
+    _check_names([config.recipe, *config.models, *(arm.name for arm in arms if not arm.tuned)])
     models = {}
     for name, model in config.models.items():
         with _naming(f"model '{name}'"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
 from geovq.pipeline.context import SPLITS, Context
 from geovq.pipeline.measure import n_parameters_of
 from geovq.pipeline.tokenizers import load_tokenizer, training_log
-from geovq.storage.artifact import load_artifact, read_json
+from geovq.storage.artifact import MANIFEST, file_hash, load_artifact, read_json
 from geovq.storage.atomic import write_json, write_text
 
 
@@ -33,7 +34,7 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
         run.root / "run.json",
         {
             "schema": 1,
-            "command": command,
+            "command": f"GEOVQ_THREADS={run.environment['threads']} {command}",
             "versions": run.environment["versions"],
             "threads": run.environment["threads"],
             "device": run.environment["device"],
@@ -85,14 +86,24 @@ def about(arm: Arm) -> str:
 
 
 def write_train_log(run: Context) -> None:
-    """Write ``train_log.csv``: every value of every training of the run so far, one a row."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
+    """Write every value of every training: ``train_log.csv``, and with all digits ``metrics.jsonl``."""
+    table, exact = io.StringIO(), io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["model", "seed", "epoch", "split", "name", "value"])
     for model, seed, folder in _trained(run):
         for row in training_log(folder):
             writer.writerow([model, seed, row["epoch"], row["split"], row["name"], f"{row['value']:.8g}"])
-    write_text(run.root / "train_log.csv", lines.getvalue())
+            exact.write(json.dumps({"model": model, "seed": seed, **row}) + "\n")
+    write_text(run.root / "train_log.csv", table.getvalue())
+    write_text(run.root / "metrics.jsonl", exact.getvalue())
+
+
+def write_manifest(run: Context) -> None:
+    """Write ``manifest.json``: SHA-256 of what was measured and of every stage's own manifest."""
+    files = [run.root / name for name in ("config.json", "metrics.json", "metrics.jsonl", "train_log.csv")]
+    files += sorted(path for path in run.root.rglob(MANIFEST) if path.parent != run.root)
+    hashes = {path.relative_to(run.root).as_posix(): file_hash(path) for path in files}
+    write_json(run.root / MANIFEST, {"schema": 1, "stage": "", "files": hashes})
 
 
 def _trained(run: Context) -> list[tuple[str, int, Path]]:

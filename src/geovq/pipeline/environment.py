@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from geovq import __version__
+from geovq.errors import CorruptArtifactError
 from geovq.pipeline.stages import Tell
 from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.artifact import read_json
@@ -31,6 +32,11 @@ def set_up(root: Path, tell: Tell) -> dict[str, Any]:
         write_json(path, environment)
     else:
         environment = read_json(path)
+        for key in ("threads", "resumed_with", *now):
+            if key not in environment:
+                raise CorruptArtifactError(
+                    f"{path}: has no '{key}'; it was altered or made by another version; choose another --out"
+                )
         known = [{key: environment[key] for key in now}, *environment["resumed_with"]]
         if now not in known:
             tell("this run began with other versions or on another device; its bytes may differ from here on")

@@ -13,7 +13,7 @@ from geovq.pipeline.autoencoders import store_latents, train_model
 from geovq.pipeline.checks import check_run
 from geovq.pipeline.code_priors import prior_arms, sample_prior, train_prior
 from geovq.pipeline.context import Context
-from geovq.pipeline.describe import write_description, write_train_log
+from geovq.pipeline.describe import write_description, write_manifest, write_train_log
 from geovq.pipeline.environment import set_up
 from geovq.pipeline.measure import evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
@@ -103,6 +103,7 @@ def _priors(run: Context, command: str) -> None:
 
 def _report(run: Context, command: str) -> None:
     write_report(run.root)
+    write_manifest(run)
 
 
 def _write_metrics(run: Context) -> list[Record]:

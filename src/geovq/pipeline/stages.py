@@ -86,7 +86,12 @@ class Stages:
         path = self.root / "cost.json"
         if not path.exists():
             return {}
-        return {entry["path"]: entry for entry in read_json(path)["stages"]}
+        try:
+            return {entry["path"]: entry for entry in read_json(path)["stages"]}
+        except (KeyError, TypeError):
+            raise CorruptArtifactError(
+                f"{path}: is not a table of costs; it was altered; delete it to go on without its times"
+            ) from None
 
     def _write_cost(self) -> None:
         stages = [{**entry, "path": path} for path, entry in self._cost.items()]

@@ -72,6 +72,10 @@ def sample(
         raise ConfigError(f"--out is '{out}'; expected a file name that ends in .png")
     set_threads(threads_wanted())
     prior, info = load_prior(folder)
+    if not info.tokenizer_path.is_dir():
+        raise CorruptArtifactError(
+            f"{folder}: its tokenizer is missing at {info.tokenizer_path}; move both together"
+        )
     tokenizer = LatentTokenizer.from_pretrained(info.tokenizer_path)
     if tokenizer.fingerprint != info.tokenizer_fingerprint:
         raise CorruptArtifactError(

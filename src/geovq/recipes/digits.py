@@ -21,6 +21,7 @@ def config() -> RunConfig:
             latent_dim=16,
             widths=(48, 96),
             beta=0.2,
+            commitment=0.25,
             tokens=(2, 2),
             n_codes=64,
             train=TrainConfig(epochs=100, batch_size=64, learning_rate=2e-3),

@@ -10,13 +10,14 @@ def autoencoders(
     latent_dim: int,
     widths: tuple[int, int],
     beta: float,
+    commitment: float,
     tokens: tuple[int, int],
     n_codes: int,
     train: TrainConfig,
 ) -> dict[str, ModelConfig]:
     """A VAE and a VQ-VAE of the same encoder and decoder, trained alike."""
     shared = {"latent_dim": latent_dim, "widths": list(widths)}
-    layer = {"kind": "ema", "params": {"n_codes": n_codes}}
+    layer = {"kind": "ema", "params": {"n_codes": n_codes, "commitment": commitment}}
     return {
         "vae": ModelConfig(Spec("vae", {**shared, "beta": beta}), train),
         "vqvae": ModelConfig(Spec("vqvae", {**shared, "tokens": list(tokens), "layer": layer}), train),

@@ -153,9 +153,10 @@ class RunFiles:
 def read_run(folder: Path) -> RunFiles:
     """Read a run folder. Raises ``InputError`` if it is not one or a file in it is damaged."""
     folder = Path(folder)
-    for name in ("config.json", "metrics.json"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: has no {name}; expected a run folder (geovq run ... --out DIR)")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: has no config.json; expected a run folder (geovq run ... --out DIR)")
+    if not (folder / "metrics.json").is_file():
+        raise InputError(f"{folder}: has no metrics.json yet; let the run get as far as its evaluation first")
     info, cost = folder / "run.json", folder / "cost.json"
     records = tuple(read_metrics(folder / "metrics.json"))
     check_one_rate(records, str(folder / "metrics.json"))

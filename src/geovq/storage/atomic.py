@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,12 @@ def storage_errors(path: Path, *, full_disk_only: bool = False) -> Iterator[None
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(_existing(path)).free
             raise StorageError(
-                f"{path}: the disk is full ({free / 1e6:.1f} MB free); nothing was changed; "
-                "free some space or choose another --out"
+                f"{_final(path)}: the disk is full ({free / 1e6:.1f} MB free) and this was not written; free "
+                "some space and give the command again, or choose another --out"
             ) from error
         if full_disk_only:
             raise
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{_final(path)}: cannot be written: {error.strerror or error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -101,6 +102,11 @@ def _put_back(replaced: Path, path: Path) -> None:
     if replaced.exists() and not path.exists():
         replaced.replace(path)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _final(path: Path) -> Path:
+    """The path that something in scratch folders will have when it is done."""
+    return Path(re.sub(r"(^|/)\.+([^/]+?)(\.\d+\.tmp)+(?=/|$)", r"\1\2", str(path)))
 
 
 def _sync_folder(folder: Path) -> None:
