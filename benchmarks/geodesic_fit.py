@@ -1,7 +1,7 @@
 """How long fitting takes: geodesic codes on 480,000 points, a residual code on 60,000 latents.
 
     python benchmarks/geodesic_fit.py                         # whitened PCA of MNIST, from GEOVQ_DATA
-    python benchmarks/geodesic_fit.py --latents FILE.safetensors   # posterior means, key "mean" (N, 32)
+    python benchmarks/geodesic_fit.py --latents runs/mnist-first/latents/vae/0   # a VAE's posterior means
 
 Writes benchmarks/geodesic_fit.json.
 """
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from geovq.data.idx import read_idx
 from geovq.geometry import NeighborIndex, connect, knn_graph, multi_source
 from geovq.pipeline.stages import machine
 from geovq.quantizers import GeodesicQuantizer, KMeansQuantizer, ResidualQuantizer
 from geovq.search import kmeans
-from geovq.seeding import set_threads
+from geovq.seeding import set_threads, threads_wanted
+from geovq.storage.artifact import load_artifact
 from geovq.storage.atomic import write_json
 
 OUT = Path(__file__).with_suffix(".json")
@@ -39,11 +39,14 @@ N_LEVELS, BEAM = 8, 16
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description="Time the fitting of codebooks.")
-    parser.add_argument("--latents", type=Path, help="safetensors file with the tensor 'mean' (N, 32)")
+    parser.add_argument(
+        "--latents", type=Path, help="latents folder of a run: its training and validation means"
+    )
     arguments = parser.parse_args()
-    threads = set_threads()
-    latents = load_file(arguments.latents)["mean"] if arguments.latents else whitened_mnist()
-    source = "posterior means of a VAE" if arguments.latents else "whitened PCA of MNIST"
+    threads = threads_wanted()
+    set_threads(threads)
+    latents = posterior_means(arguments.latents) if arguments.latents else whitened_mnist()
+    source = "posterior means of the VAE of mnist-first" if arguments.latents else "whitened PCA of MNIST"
     rows = [*geodesic_rows(latents.reshape(-1, DIM)), *residual_rows(latents)]
     for row in rows:
         print(f"{row['name']:70} {row['value']:10} {row['unit']}")
@@ -59,7 +62,7 @@ def main() -> None:
         "machine": machine(),
         "threads": threads,
         "versions": {name: version(name) for name in names},
-        "command": "python benchmarks/geodesic_fit.py" + (" --latents FILE" if arguments.latents else ""),
+        "command": "python benchmarks/geodesic_fit.py" + (" --latents DIR" if arguments.latents else ""),
         "rows": rows,
     }
     write_json(OUT, content)
@@ -111,6 +114,12 @@ def residual_rows(latents: np.ndarray) -> list[dict[str, Any]]:
         row(f"  squared error a latent, beam 8 to fit and {BEAM} to code", error, ""),
         row("  squared error a latent, fitted and coded greedily", greedy_error, ""),
     ]
+
+
+def posterior_means(folder: Path) -> np.ndarray:
+    """Means (N, D) of the training and validation images in a run's stored latents."""
+    _, latents = load_artifact(folder)
+    return np.concatenate([latents["train.mean"], latents["validation.mean"]])
 
 
 def whitened_mnist() -> np.ndarray:
