@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-NUMBERS_A_CHUNK = 2**22
+NUMBERS_A_CHUNK = 2**20
 
 
 class ImageStore(Protocol):
@@ -52,7 +52,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 
 
 def chunks_of(images: ImageSet) -> list[slice]:
-    """Slices that cover an image set, each of at most 16 MB as float32."""
+    """Slices that cover an image set, each of about 4 MB as float32."""
     size = max(1, NUMBERS_A_CHUNK // math.prod(images.shape))
     return [slice(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
