@@ -180,3 +180,19 @@ def test_the_verdict_on_the_page_is_that_of_the_records(finished_run, build):
     )
     assert f"difference {difference.mean:.5f}" in text and "n = 3 paired seeds" in text
     assert 'class="caution"' not in text and 'class="differs"' not in text
+
+
+def test_of_equal_arms_the_one_with_the_larger_budget_is_taken():
+    """A tuned decoder that fell back to its start: its arm has the budget of the tuned rival."""
+    records = [
+        Record(arm, 64, seed, split, 100, {"mse": error})
+        for arm, error in (("residual", 0.007), ("ema", 0.009), ("ema+tuned", 0.009))
+        for seed in (0, 1)
+        for split in ("validation", "test")
+    ]
+    arms = {
+        "residual": ArmInfo("post-hoc", 100, 15.0, 1, ""),
+        "ema": ArmInfo("end-to-end", 100, 10.0, 2, ""),
+        "ema+tuned": ArmInfo("end-to-end", 100, 15.0, 2, ""),
+    }
+    assert verdict(records, arms).contest == Contest("residual", "ema+tuned")

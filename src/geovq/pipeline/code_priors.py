@@ -35,7 +35,8 @@ def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
     for kind in (POST_HOC, END_TO_END):
         candidates = [arm for arm in run.arms if arm.kind == kind]
         if candidates:
-            best.append(min(candidates, key=lambda arm: (error(arm), arm.name)))
+            # Of equals the tuned one, as the report's verdict takes it.
+            best.append(min(candidates, key=lambda arm: (error(arm), not arm.tuned, arm.name)))
     return best
 
 

@@ -54,7 +54,8 @@ def _best_on_validation(records: Sequence[Record], arms: Mapping[str, ArmInfo], 
         for arm, info in sorted(arms.items())
         if info.kind == kind and arm in coded and (found := by_seed(records, arm, "mse", "validation"))
     }
-    return min(errors, key=lambda arm: errors[arm]) if errors else None
+    # A tuned decoder that fell back to its start ties with its arm, and has had the rival's budget.
+    return min(errors, key=lambda arm: (errors[arm], -arms[arm].image_passes, arm)) if errors else None
 
 
 def _sentence(
