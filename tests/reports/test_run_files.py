@@ -29,7 +29,8 @@ def copy(finished_run, tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 def test_a_folder_without_config_or_metrics_is_refused(copy, name):
     (copy / name).unlink()
-    with pytest.raises(InputError, match=rf"has no {name}(; expected a run folder| yet; let the run)") as refusal:
+    expected = rf"has no {name}(; expected a run folder| yet; let the run)"
+    with pytest.raises(InputError, match=expected) as refusal:
         write_report(copy)
     assert "\n" not in str(refusal.value)
 
