@@ -3,7 +3,7 @@
     python scripts/choose_mnist_first.py --out runs/choices
 
 Three values on each side, fewer epochs than the recipe's, seed 0; only validation errors are read, though the
-runs store test errors too. Writes results/choices/mnist-first.json. Variants already in --out are not run again.
+runs store test errors too. Writes results/choices/mnist-first.json. Variants in --out are not run again.
 """
 
 from __future__ import annotations
