@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -30,14 +30,6 @@ from geovq.training.sources import Source
 
 CHECKPOINT_SECONDS = 20
 """At most this much work is lost when a run is killed; writing more often costs more than it saves."""
-
-
-class Trainable(Protocol):
-    """What the loop needs of a module."""
-
-    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Terms of the loss per row; ``total`` is minimised."""
-        ...
 
 
 @dataclass(frozen=True)
