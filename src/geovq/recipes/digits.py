@@ -1,6 +1,6 @@
 """Every first arm on scikit-learn's 8x8 handwritten digits at 24 bits an image, 3 seeds: `geovq demo`.
 
-Source: the question of documents 000 to 002 at matched rate, on data that needs no download.
+Source: the question whether to quantize after the fact or end to end, on data that needs no download.
 Takes: about 2 minutes on 2 CPU cores.
 Expect: readable digits; differences between arms with their intervals over seeds.
 """
