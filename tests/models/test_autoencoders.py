@@ -20,14 +20,14 @@ from geovq.vq import EMAVQ
 EMA = {"kind": "ema", "params": {"n_codes": 8}}
 
 
-def vae(image_shape=(1, 8, 8), latent_dim=8, widths=(8, 16), beta=1.0) -> VAE:
+def vae(image_shape=(1, 8, 8), latent_dim=8, widths=(8, 16), beta=1.0, spatial=False) -> VAE:
     with seeded_weights(0, "test"):
-        return VAE(image_shape, latent_dim, widths, beta)
+        return VAE(image_shape, latent_dim, widths, beta, spatial=spatial)
 
 
-def vqvae(image_shape=(1, 8, 8), latent_dim=8, tokens=(2, 2), widths=(8, 16)) -> VQVAE:
+def vqvae(image_shape=(1, 8, 8), latent_dim=8, tokens=(2, 2), widths=(8, 16), spatial=False) -> VQVAE:
     with seeded_weights(0, "test"):
-        return VQVAE(image_shape, EMA, latent_dim, tokens, widths)
+        return VQVAE(image_shape, EMA, latent_dim, tokens, widths, spatial=spatial)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,30 @@ def test_shapes(make, image_shape):
     assert decoded.shape == images.shape
     assert ((decoded > 0) & (decoded < 1)).all()
     assert torch.allclose(model.decoder.logits(mean).sigmoid(), decoded)
+
+
+def test_a_latent_map_has_a_site_for_every_four_by_four_pixels(digits):
+    continuous, discrete = vae(latent_dim=3, spatial=True), vqvae(latent_dim=3, spatial=True)
+    for model in (continuous, discrete):
+        mean, sigma = model.encoder(digits)
+        assert mean.shape == sigma.shape == (64, *model.latent_shape) == (64, 3, 2, 2)
+        assert model.decoder(mean).shape == digits.shape
+        total = model.loss((digits,), torch_generator(0, "loss"))["total"]
+        total.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+    sizes = [n_parameters(model.encoder, model.decoder) for model in (continuous, discrete)]
+    assert max(sizes) <= 1.05 * min(sizes), sizes
+    with pytest.raises(ConfigError, match="2x2 sites cannot be cut into 1x4 tokens"):
+        vqvae(tokens=(1, 4), spatial=True)
+
+
+def test_a_site_of_a_map_sees_its_own_part_of_the_image(digits):
+    model = vae(latent_dim=3, spatial=True)
+    changed = digits.clone()
+    changed[:, :, 7:, 7:] = 1 - changed[:, :, 7:, 7:]  # site (0, 0) reads pixels 0 to 6
+    difference = (model.encoder(changed)[0] - model.encoder(digits)[0]).abs().amax((0, 1))
+    assert difference[1, 1] > 0
+    assert difference[0, 0] == 0
 
 
 def test_a_posterior_has_positive_deviations_and_a_point_none(digits):

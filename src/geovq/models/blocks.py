@@ -1,7 +1,7 @@
 """The convolutional encoder and decoder that both kinds of autoencoder share.
 
-Two strided convolutions down, a projection to a flat latent, and transposed convolutions up, as in the
-document that compared a VAE of 128-256 channels with a VQ-VAE. Images in and out are in [0, 1].
+Two strided convolutions down, a projection to a flat latent or to a latent map, and transposed convolutions
+up. Images in and out are in [0, 1].
 """
 
 from __future__ import annotations
@@ -15,32 +15,43 @@ from geovq.errors import ConfigError
 
 
 class ConvEncoder(nn.Module):
-    """Images (N, C, H, W) -> mean and sigma (N, latent_dim) of a diagonal Gaussian.
+    """Images (N, C, H, W) -> mean and sigma of a diagonal Gaussian.
 
-    ``stochastic=False`` gives the encoder of a VQ-VAE: a point, with a sigma of zero.
+    Both are (N, latent_dim), or with ``spatial`` maps (N, latent_dim, H/4, W/4). ``stochastic=False`` gives
+    the encoder of a VQ-VAE: a point, with a sigma of zero.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], widths: Sequence[int], latent_dim: int, *, stochastic: bool
+        self,
+        image_shape: Sequence[int],
+        widths: Sequence[int],
+        latent_dim: int,
+        *,
+        stochastic: bool,
+        spatial: bool,
     ) -> None:
         super().__init__()
         channels, height, width = _checked(image_shape, widths, latent_dim)
         self.stochastic = stochastic
-        self.features = nn.Sequential(
+        outputs = 2 * latent_dim if stochastic else latent_dim
+        down = [
             nn.Conv2d(channels, widths[0], kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(widths[0], widths[1], kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
-            nn.Flatten(),
+        ]
+        if spatial:
+            self.features = nn.Sequential(*down)
+            self.head: nn.Module = nn.Conv2d(widths[1], outputs, kernel_size=1)
+        else:
             # A hidden layer before the head: a head on all features would give the VAE, which needs two
             # outputs a dimension, a quarter more parameters than the VQ-VAE it is compared with.
-            nn.Linear(widths[1] * (height // 4) * (width // 4), widths[1]),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(widths[1], 2 * latent_dim if stochastic else latent_dim)
+            hidden = nn.Linear(widths[1] * (height // 4) * (width // 4), widths[1])
+            self.features = nn.Sequential(*down, nn.Flatten(), hidden, nn.ReLU())
+            self.head = nn.Linear(widths[1], outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and standard deviation, (N, latent_dim) each."""
+        """Posterior mean and standard deviation, in the shape of a latent each."""
         # [0, 1] to [-1, 1]: centred inputs train faster, and every interface stays in [0, 1].
         hidden = self.head(self.features(2 * images - 1))
         if not self.stochastic:
@@ -51,15 +62,23 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Latents (N, latent_dim) -> images (N, C, H, W) in [0, 1]."""
+    """Latents (N, latent_dim), or maps (N, latent_dim, H/4, W/4), -> images (N, C, H, W) in [0, 1]."""
 
-    def __init__(self, image_shape: Sequence[int], widths: Sequence[int], latent_dim: int) -> None:
+    def __init__(
+        self, image_shape: Sequence[int], widths: Sequence[int], latent_dim: int, *, spatial: bool
+    ) -> None:
         super().__init__()
         channels, height, width = _checked(image_shape, widths, latent_dim)
+        if spatial:
+            start: list[nn.Module] = [nn.Conv2d(latent_dim, widths[1], kernel_size=1), nn.ReLU()]
+        else:
+            start = [
+                nn.Linear(latent_dim, widths[1] * (height // 4) * (width // 4)),
+                nn.ReLU(),
+                nn.Unflatten(1, (widths[1], height // 4, width // 4)),
+            ]
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, widths[1] * (height // 4) * (width // 4)),
-            nn.ReLU(),
-            nn.Unflatten(1, (widths[1], height // 4, width // 4)),
+            *start,
             nn.ConvTranspose2d(widths[1], widths[0], kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
             nn.ConvTranspose2d(widths[0], channels, kernel_size=4, stride=2, padding=1),

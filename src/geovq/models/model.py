@@ -14,7 +14,7 @@ from geovq.vq import QuantizerLayer
 
 
 class AutoencoderModel(nn.Module, ABC):
-    """Encoder and decoder around a flat latent.
+    """Encoder and decoder around a flat latent (D,) or, if ``spatial``, a latent map (D, H/4, W/4).
 
     ``end_to_end`` models bring a quantizer ``layer`` and the grid of ``tokens`` that it sees; for the others
     both are None.
@@ -24,14 +24,17 @@ class AutoencoderModel(nn.Module, ABC):
     layer: QuantizerLayer | None
     tokens: tuple[int, int] | None
 
-    def __init__(self, image_shape: Sequence[int], latent_dim: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, image_shape: Sequence[int], latent_dim: int, widths: Sequence[int], spatial: bool
+    ) -> None:
         super().__init__()
-        self.latent_shape = (latent_dim,)
+        sites = (image_shape[1] // 4, image_shape[2] // 4) if spatial else ()
+        self.latent_shape = (latent_dim, *sites)
         self.layer = None
         self.tokens = None
         stochastic = not self.end_to_end
-        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=stochastic)
-        self.decoder = ConvDecoder(image_shape, widths, latent_dim)
+        self.encoder = ConvEncoder(image_shape, widths, latent_dim, stochastic=stochastic, spatial=spatial)
+        self.decoder = ConvDecoder(image_shape, widths, latent_dim, spatial=spatial)
 
     @abstractmethod
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:

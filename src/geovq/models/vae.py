@@ -13,7 +13,7 @@ from geovq.models.model import AutoencoderModel
 
 
 class VAE(AutoencoderModel):
-    """Convolutional VAE with a flat latent (Kingma & Welling 2014; beta of Higgins et al. 2017).
+    """Convolutional VAE with a flat latent or a latent map (Kingma & Welling 2014; beta of Higgins et al. 2017).
 
     Parameters
     ----------
@@ -21,6 +21,7 @@ class VAE(AutoencoderModel):
     latent_dim : latent dimensions D.
     widths : channels of the two convolutions.
     beta : weight of the KL term. Below 1 it keeps more of the image in the latent.
+    spatial : a latent map (D, H/4, W/4), D numbers for every 4x4 pixels, instead of a flat latent.
     """
 
     end_to_end = False
@@ -31,8 +32,9 @@ class VAE(AutoencoderModel):
         latent_dim: int = 32,
         widths: Sequence[int] = (64, 128),
         beta: float = 1.0,
+        spatial: bool = False,
     ) -> None:
-        super().__init__(image_shape, latent_dim, widths)
+        super().__init__(image_shape, latent_dim, widths, spatial)
         if not beta >= 0:
             raise ConfigError(f"beta is {beta}; expected at least 0")
         self.beta = beta

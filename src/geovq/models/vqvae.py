@@ -17,7 +17,7 @@ from geovq.vq import QuantizerLayer
 
 
 class VQVAE(AutoencoderModel):
-    """Convolutional VQ-VAE with a flat latent cut into tokens (van den Oord et al. 2017).
+    """Convolutional VQ-VAE with a flat latent or a latent map cut into tokens (van den Oord et al. 2017).
 
     Parameters
     ----------
@@ -27,6 +27,7 @@ class VQVAE(AutoencoderModel):
     tokens : grid (height, width) of tokens that the latent is cut into.
     widths : channels of the two convolutions.
     seed : of the layer's own draws.
+    spatial : a latent map (D, H/4, W/4) instead of a flat latent; ``tokens`` are then its sites.
     """
 
     end_to_end = True
@@ -41,8 +42,9 @@ class VQVAE(AutoencoderModel):
         tokens: Sequence[int] = (2, 4),
         widths: Sequence[int] = (64, 128),
         seed: int = 0,
+        spatial: bool = False,
     ) -> None:
-        super().__init__(image_shape, latent_dim, widths)
+        super().__init__(image_shape, latent_dim, widths, spatial)
         self.tokens = (tokens[0], tokens[1])
         dim = token_dim(self.latent_shape, self.tokens)
         self.layer = build("layer", with_seed("layer", from_json(Spec, layer, "layer"), seed), dim=dim)
