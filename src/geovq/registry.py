@@ -23,8 +23,10 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "quantizer": {
         "kmeans": "geovq.quantizers.kmeans:KMeansQuantizer",
+        "kmedoids": "geovq.quantizers.kmedoids:KMedoidsQuantizer",
         "gaussian": "geovq.quantizers.gaussian:GaussianQuantizer",
         "geodesic": "geovq.quantizers.geodesic:GeodesicQuantizer",
+        "landmark-geodesic": "geovq.quantizers.landmarks:LandmarkGeodesicQuantizer",
         "residual": "geovq.quantizers.residual:ResidualQuantizer",
     },
     "prior": {

@@ -26,6 +26,7 @@ SETTINGS = {
         for edges in ("euclidean", "wasserstein", "precision")
         for centers, assignment in (("medoid", "graph"), ("mean", "graph"), ("mean", "nearest"))
     ],
+    "kmedoids": [{}, {"power": 1, "polish": True}],
     "residual": [{}, {"n_levels": 4, "beam": 1}],
 }
 

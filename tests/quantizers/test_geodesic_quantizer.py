@@ -11,15 +11,15 @@ from scipy.sparse.csgraph import floyd_warshall
 from sklearn.datasets import make_swiss_roll
 
 from geovq.errors import InputError
-from geovq.geometry import EDGES, connect, knn_graph
+from geovq.geometry import DATA_EDGES, Latents, neighbor_graph
 from geovq.quantizers import GeodesicQuantizer, KMeansQuantizer
 
-EDGE_NAMES = sorted(EDGES)
+EDGE_NAMES = sorted(DATA_EDGES)
 
 
-def all_pairs(nodes, sigmas, edges, k):
-    graph, _ = connect(knn_graph(nodes, k, sigmas, EDGES[edges]), nodes, sigmas, EDGES[edges])
-    return floyd_warshall(graph)
+def all_pairs(means, sigmas, edges, k):
+    latents = Latents(means, sigmas if DATA_EDGES[edges].takes_sigma else None)
+    return floyd_warshall(neighbor_graph(latents, k, DATA_EDGES[edges]).lengths)
 
 
 @pytest.mark.parametrize("edges", EDGE_NAMES)
@@ -29,7 +29,8 @@ def test_codes_are_the_nearest_medoids_by_all_pairs(edges):
     medoids = [int(np.flatnonzero((means == row).all(1))[0]) for row in quantizer.codebook_]
     table = all_pairs(means, sigmas, edges, 6)[medoids]
     np.testing.assert_array_equal(quantizer.predict(means, sigma=sigmas), table.argmin(0))
-    np.testing.assert_allclose(quantizer.node_distances_, table.min(0), rtol=1e-12)
+    rows = [int(np.flatnonzero((means == node).all(1))[0]) for node in quantizer.nodes_]
+    np.testing.assert_allclose(quantizer.node_distances_, table.min(0)[rows], rtol=1e-12)
     assert quantizer.objectives_[-1] == pytest.approx(np.square(table.min(0)).mean())
 
 
@@ -37,13 +38,14 @@ def test_codes_are_the_nearest_medoids_by_all_pairs(edges):
 def test_new_points_attach_through_their_neighbours(edges):
     means, sigmas = MEANS[TRAIN], SIGMAS[TRAIN]
     quantizer = GeodesicQuantizer(12, n_neighbors=6, edges=edges, random_state=0).fit(means, sigma=sigmas)
-    measure = EDGES[edges]
-    coordinates = measure.coordinates(means, sigmas)
+    measure = DATA_EDGES[edges]
+    nodes = Latents(quantizer.nodes_, getattr(quantizer, "node_sigmas_", None))
+    coordinates = measure.coordinates(nodes)
     expected = []
     for mean, sigma in zip(MEANS[TEST], SIGMAS[TEST], strict=True):
-        here = measure.coordinates(mean[None], sigma[None])
-        near = np.argsort(np.square(coordinates - here).sum(1))[:7]
-        lengths = [measure.lengths(mean[None], sigma[None], means[[v]], sigmas[[v]])[0] for v in near]
+        here = Latents(mean[None], sigma[None])
+        near = np.argsort(np.square(coordinates - measure.coordinates(here)).sum(1))[:7]
+        lengths = [measure.between(here, nodes.take(np.array([v])))[0] for v in near]
         expected.append(quantizer.node_codes_[near[np.argmin(lengths + quantizer.node_distances_[near])]])
     np.testing.assert_array_equal(quantizer.predict(MEANS[TEST], sigma=SIGMAS[TEST]), expected)
 
@@ -68,10 +70,39 @@ def test_fitted_points_have_their_own_codes(seed, n, d, whole, data):
 
 
 @pytest.mark.parametrize("edges", EDGE_NAMES)
-def test_the_objective_never_rises(edges):
-    quantizer = GeodesicQuantizer(8, n_neighbors=5, edges=edges, random_state=1).fit(MEANS, sigma=SIGMAS)
-    assert (np.diff(quantizer.objectives_) <= 0).all()
-    assert quantizer.objectives_[-1] < quantizer.objectives_[0]
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("init", ["kmeans", "random", "farthest"])
+def test_the_objective_never_rises(edges, power, init):
+    settings_ = {"n_neighbors": 5, "edges": edges, "power": power, "init": init, "random_state": 1}
+    plain = GeodesicQuantizer(8, **settings_).fit(MEANS, sigma=SIGMAS)
+    polished = GeodesicQuantizer(8, **settings_, polish=True).fit(MEANS, sigma=SIGMAS)
+    assert (np.diff(polished.objectives_) <= 0).all()
+    np.testing.assert_array_equal(polished.objectives_[:-1], plain.objectives_)
+    assert polished.objectives_[-1] < polished.objectives_[0]
+    distances = polished.node_distances_  # of distinct points, none of which repeats here
+    assert polished.objectives_[-1] == pytest.approx((distances**power).mean(), rel=1e-12)
+
+
+def test_starts_differ_and_all_have_distinct_medoids():
+    found = {
+        init: GeodesicQuantizer(40, init=init, n_iterations=1, random_state=0).fit(MEANS[TRAIN])
+        for init in ("kmeans", "random", "farthest")
+    }
+    for quantizer in found.values():
+        assert len({tuple(row) for row in quantizer.codebook_}) == 40
+    first = {init: quantizer.objectives_[0] for init, quantizer in found.items()}
+    assert first["kmeans"] < min(first["random"], first["farthest"])
+    covered = {init: quantizer.node_distances_.max() for init, quantizer in found.items()}
+    assert covered["farthest"] < covered["random"]
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_never_worse_than_euclidean_codes_snapped_to_points(power):
+    means = KMeansQuantizer(24, random_state=3).fit(MEANS[TRAIN]).codebook_
+    snapped = [int(np.square(MEANS[TRAIN] - mean).sum(1).argmin()) for mean in means]
+    table = all_pairs(MEANS[TRAIN], None, "euclidean", 8)[snapped]
+    quantizer = GeodesicQuantizer(24, n_neighbors=8, power=power, random_state=3).fit(MEANS[TRAIN])
+    assert quantizer.objectives_[-1] <= (table.min(0) ** power).mean()
 
 
 def test_improves_on_its_start_where_the_data_are_folded():
@@ -116,6 +147,8 @@ def test_nearest_assignment_keeps_the_codebook_alone():
     nearest = GeodesicQuantizer(**settings_, assignment="nearest").fit(MEANS[TRAIN])
     np.testing.assert_array_equal(nearest.codebook_, graph.codebook_)
     assert set(nearest.fitted_state()[0]) == {"codebook_", "objectives_"}
+    differ = nearest.predict(MEANS[TRAIN]) != graph.predict(MEANS[TRAIN])
+    assert nearest.nearest_disagreement_ == graph.nearest_disagreement_ == differ.mean() > 0
     table = np.square(MEANS[TEST][:, None] - nearest.codebook_).sum(2)
     np.testing.assert_array_equal(nearest.predict(MEANS[TEST]), table.argmin(1))
 
@@ -138,10 +171,19 @@ def test_clusters_far_apart_are_bridged_and_counted():
     clusters = [rng.normal(size=(40, 3)) + np.array([1000.0 * i, 0, 0]) for i in range(3)]
     quantizer = GeodesicQuantizer(3, n_neighbors=4, random_state=0)
     codes = quantizer.fit_predict(np.concatenate(clusters))
-    assert quantizer.n_bridges_ >= 2
-    assert quantizer.bridge_length_ > 1980
+    assert quantizer.graph_report_["n_bridges"] == quantizer.graph_report_["n_components"] - 1 >= 2
+    assert quantizer.graph_report_["bridge_length"] > 1980
     assert [len(set(codes[i * 40 : i * 40 + 40])) for i in range(3)] == [1, 1, 1]
     assert len(set(codes)) == 3
+
+
+def test_bridges_are_refused_on_request():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(40, 3)), rng.normal(size=(40, 3)) + 1000.0])
+    with pytest.raises(InputError, match="components.*n_neighbors"):
+        GeodesicQuantizer(3, n_neighbors=10, allow_bridges=False).fit(points)
+    whole = GeodesicQuantizer(3, n_neighbors=79, allow_bridges=False, random_state=0).fit(points)
+    assert whole.graph_report_["n_bridges"] == 0
 
 
 def test_copies_of_points_weigh_but_do_not_cut_the_graph():
@@ -150,7 +192,7 @@ def test_copies_of_points_weigh_but_do_not_cut_the_graph():
     once = GeodesicQuantizer(5, n_neighbors=6, random_state=0).fit(points)
     copied = np.concatenate([points, np.repeat(points[:1], 40, axis=0)])
     quantizer = GeodesicQuantizer(5, n_neighbors=6, random_state=0).fit(copied)
-    assert quantizer.n_bridges_ == once.n_bridges_
+    assert quantizer.graph_report_ == once.graph_report_
     assert len(quantizer.nodes_) == 60
     assert tuple(points[0]) in {tuple(row) for row in quantizer.codebook_}  # 41 points stand there
 
@@ -175,6 +217,12 @@ def test_equal_points_are_one_code():
         ({"assignment": "path"}, "unknown assignment 'path'"),
         ({"n_neighbors": 0}, "n_neighbors is 0"),
         ({"n_iterations": 0}, "n_iterations is 0"),
+        ({"power": 3}, r"power is 3; expected 1 .* or 2"),
+        ({"power": True}, "power is True"),
+        ({"init": "k-means"}, "unknown init 'k-means'; did you mean 'kmeans'"),
+        ({"polish": "yes"}, "polish is 'yes'; expected True or False"),
+        ({"allow_bridges": 1}, "allow_bridges is 1; expected True or False"),
+        ({"edges": None}, "edges"),
     ],
 )
 def test_impossible_parameters_are_refused(params, message):

@@ -9,52 +9,85 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from geovq.geometry.edges import EDGES, EdgeLengths
-from geovq.geometry.graph import floored, measure
+from geovq.geometry.edges import DATA_EDGES, EdgeLengths, norms
+from geovq.geometry.latents import Latents
+from geovq.geometry.lengths import floored, measured
 from geovq.geometry.neighbors import NeighborIndex
+
+EXACT_PAIRS = 10**11  # compared in about a minute on two cores
 
 
 @dataclass(frozen=True)
 class Bridges:
-    """What was added to connect a graph. A path over a bridge crosses a gap in the data."""
+    """What was added to connect a graph. A path over a bridge crosses a gap in the data.
 
-    count: int
-    total_length: float
+    Attributes
+    ----------
+    lengths : float64 (b,), of every bridge
+    """
+
+    lengths: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many bridges there are: one less than the components that they joined."""
+        return len(self.lengths)
+
+    @property
+    def total_length(self) -> float:
+        """Length of all bridges together."""
+        return float(self.lengths.sum())
+
+    @property
+    def longest(self) -> float:
+        """Length of the longest bridge; 0 if there is none."""
+        return float(self.lengths.max(initial=0.0))
 
 
 def connect(
-    graph: csr_matrix,
-    points: np.ndarray,
-    sigmas: np.ndarray | None = None,
-    edges: EdgeLengths = EDGES["euclidean"],
+    graph: csr_matrix, latents: Latents, edges: EdgeLengths = DATA_EDGES["euclidean"]
 ) -> tuple[csr_matrix, Bridges]:
     """The graph with its components joined by a minimum spanning tree of bridges.
 
     Borůvka's algorithm: every component but the largest takes the shortest way out, until one component is
     left. Shortest is meant in ``edges.coordinates``; the bridge then has the length that ``edges`` measures.
+    In more than 8 dimensions, ways out between very many points (1e11 pairs of them) are searched as
+    ``NeighborIndex`` does beyond 200,000 points, and may be a little longer than the shortest.
 
     Parameters
     ----------
     graph : symmetric (n, n)
-    points, sigmas : (n, d)
+    latents : n points
     edges : how lengths are measured
 
     Returns
     -------
     graph : connected, symmetric (n, n)
-    bridges : how many were added, and their total length
+    bridges : the edges added
+
+    Raises
+    ------
+    InputError
+        If a bridge's length is not finite.
     """
-    coordinates = edges.coordinates(points, sigmas)
-    count, total = 0, 0.0
-    while True:
-        n_components, component = connected_components(graph, directed=False)
-        if n_components == 1:
-            return graph, Bridges(count, total)
-        sources, targets = _ways_out(coordinates, component)
-        lengths = floored(measure(points, sigmas, edges, sources, targets))
-        count, total = count + len(sources), total + float(lengths.sum())
-        added = csr_matrix((lengths, (sources, targets)), shape=graph.shape)
-        graph = graph.maximum(added).maximum(added.T.tocsr())
+    component = connected_parts(graph)
+    lengths: list[np.ndarray] = []
+    if component.any():
+        coordinates = edges.coordinates(latents)
+        typical = float(np.median(graph.data)) if graph.nnz else None
+    while component.any():
+        starts, ends = _ways_out(coordinates, component)
+        lengths.append(floored(measured(latents, edges, starts, ends), typical))
+        half = csr_matrix((lengths[-1], (starts, ends)), shape=graph.shape)
+        graph = graph.maximum(half.maximum(half.T))
+        component = connected_parts(graph)
+    return graph, Bridges(np.concatenate([np.empty(0), *lengths]))
+
+
+def connected_parts(graph: csr_matrix) -> np.ndarray:
+    """Which component every node of a symmetric graph is in, int32 (n,) from 0."""
+    # In a symmetric graph strong components are components; the undirected mode would transpose it.
+    return np.asarray(connected_components(graph, directed=True, connection="strong")[1])
 
 
 def _ways_out(coordinates: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +120,13 @@ def _nearest_elsewhere(
     for digit in range(int(component.max()).bit_length()):
         has_digit = (component >> digit) & 1 == 1
         for side in (True, False):
-            there = np.flatnonzero(has_digit != side)
             here = np.flatnonzero(has_digit[asking] == side)
-            found = there[NeighborIndex(coordinates[there]).query(coordinates[asking[here]], 1)[:, 0]]
-            away = np.sqrt(np.square(coordinates[asking[here]] - coordinates[found]).sum(1))
+            if len(here) == 0:
+                continue
+            there = np.flatnonzero(has_digit != side)
+            queries, exact = coordinates[asking[here]], len(here) * len(there) <= EXACT_PAIRS
+            found = there[NeighborIndex(coordinates[there]).query(queries, 1, exact=exact)[:, 0]]
+            away = norms(queries - coordinates[found])
             nearer = away < distance[here]
             target[here[nearer]] = found[nearer]
             distance[here[nearer]] = away[nearer]

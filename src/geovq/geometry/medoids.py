@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import dijkstra
 from geovq.geometry.paths import multi_source
 from geovq.search import cell_means
 
-N_PIVOTS = 8  # runs spent on an estimate, whose error falls with their square root
+N_PIVOTS = 4  # runs spent on an estimate, whose error falls with their square root
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Cells:
         """The cells of ``medoids`` on a connected graph."""
         return cls(medoids, *multi_source(graph, medoids))
 
-    def mean_square(self, weights: np.ndarray) -> float:
-        """Mean squared distance to the medoid, nodes counted with ``weights (n,)``."""
-        return float(np.average(np.square(self.distance), weights=weights))
+    def mean_cost(self, weights: np.ndarray, power: int) -> float:
+        """Mean of distance ** power to the medoid, nodes counted with ``weights (n,)``."""
+        return float(np.average(self.distance**power, weights=weights))
 
 
 def improve_medoids(
@@ -45,14 +45,15 @@ def improve_medoids(
     coordinates: np.ndarray,
     weights: np.ndarray,
     generator: np.random.Generator,
+    power: int,
 ) -> Cells:
     """One Lloyd step: medoids moved where that lowers their cell's cost, and all nodes assigned anew.
 
-    A cell's cost is the weighted sum of squared path lengths from its medoid. Two candidates are tried in
-    every cell: the node nearest to the cell's mean, and that neighbour of the medoid with the least mean
-    squared distance to random pivots of the cell. All cells work at once, because on the graph cut between
-    cells one multi-source run serves one source a cell. Paths in the cut graph are never shorter than in the
-    whole one, so a lower cost there is a lower cost: the mean square never rises.
+    A cell's cost is the weighted sum of ``length ** power`` over the paths from its medoid. Two candidates are
+    tried in every cell: the node nearest to the cell's mean, and that neighbour of the medoid with the least
+    summed cost to random pivots of the cell. All cells work at once, because on the graph cut between cells
+    one multi-source run serves one source a cell. Paths in the cut graph are never shorter than in the whole
+    one, so a lower cost there is a lower cost: the mean cost never rises.
 
     Parameters
     ----------
@@ -61,14 +62,15 @@ def improve_medoids(
     coordinates : (n, c), in which means are taken
     weights : (n,), how often each node counts
     generator : draws the pivots
+    power : 1 or 2
     """
     inside = cut_between_cells(graph, cells.label)
-    medoids, cost = cells.medoids, _cost(cells.distance, cells.label, weights)
+    medoids, cost = cells.medoids, _cost(cells.distance**power, cells.label, weights)
     for candidates in (
         _at_means(coordinates, cells, weights),
-        _best_neighbors(inside, cells, weights, generator),
+        _best_neighbors(inside, cells, weights, generator, power),
     ):
-        candidate_cost = _cost(_distances(inside, candidates), cells.label, weights)
+        candidate_cost = _cost(_distances(inside, candidates) ** power, cells.label, weights)
         medoids = np.where(candidate_cost < cost, candidates, medoids)
         cost = np.minimum(candidate_cost, cost)
     return Cells.around(graph, medoids)
@@ -111,18 +113,18 @@ def _at_means(coordinates: np.ndarray, cells: Cells, weights: np.ndarray) -> np.
 
 
 def _best_neighbors(
-    inside: csr_matrix, cells: Cells, weights: np.ndarray, generator: np.random.Generator
+    inside: csr_matrix, cells: Cells, weights: np.ndarray, generator: np.random.Generator, power: int
 ) -> np.ndarray:
-    squares = np.zeros(len(cells.label))
+    summed = np.zeros(len(cells.label))
     for _ in range(N_PIVOTS):
         # The first of exponential clocks with these rates: a draw in proportion to the weights.
         clocks = generator.exponential(size=len(weights)) / weights
-        squares += np.square(_distances(inside, _least_a_cell(clocks, cells.label)))
+        summed += _distances(inside, _least_a_cell(clocks, cells.label)) ** power
     # The same few pivots rank far nodes by chance, near ones by the trend that they share.
-    near = np.zeros(len(squares), dtype=bool)
+    near = np.zeros(len(summed), dtype=bool)
     near[cells.medoids] = True
     near[inside[cells.medoids].indices] = True
-    return _least_a_cell(np.where(near, squares, np.inf), cells.label)
+    return _least_a_cell(np.where(near, summed, np.inf), cells.label)
 
 
 def _distances(inside: csr_matrix, sources: np.ndarray) -> np.ndarray:
@@ -130,8 +132,8 @@ def _distances(inside: csr_matrix, sources: np.ndarray) -> np.ndarray:
     return np.asarray(dijkstra(inside, directed=True, indices=sources, min_only=True))
 
 
-def _cost(distance: np.ndarray, label: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.bincount(label, weights * np.square(distance))
+def _cost(costs: np.ndarray, label: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.bincount(label, weights * costs)
 
 
 def _least_a_cell(values: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import torch
 
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_count
-from geovq.search import beam_search, extend_beams, kmeans
-from geovq.seeding import derive_seed, numpy_generator
+from geovq.search import beam_search, extend_beams, kmeans, sample_rows
+from geovq.seeding import derive_seed
 
 MAX_POINTS_PER_CODE = 1024  # bounds the memory of training: points x beam x d numbers
 
@@ -60,7 +60,8 @@ class ResidualQuantizer(Quantizer):
     def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
         for name in ("n_levels", "beam", "n_iterations"):
             check_count(name, getattr(self, name))
-        residuals_nbd = as_tensor(sample(points, MAX_POINTS_PER_CODE * self.n_codes, seed))[:, None, :]
+        rows = sample_rows(len(points), MAX_POINTS_PER_CODE * self.n_codes, seed)
+        residuals_nbd = as_tensor(points[rows])[:, None, :]
         codebooks: list[np.ndarray] = []
         for level in range(self.n_levels):
             level_seed = derive_seed(seed, "level", level)
@@ -74,11 +75,3 @@ class ResidualQuantizer(Quantizer):
 
     def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
         return beam_search(points, as_tensor(self.codebook_).to(points.device), self.beam)
-
-
-def sample(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """``count`` rows drawn without repeats, in their order; all rows if there are no more."""
-    if len(points) <= count:
-        return points
-    rows = numpy_generator(seed, "sample").choice(len(points), count, replace=False)
-    return points[np.sort(rows)]

@@ -77,6 +77,12 @@ def check_count(name: str, value: Any) -> None:
         raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise ``InputError`` unless ``value`` is true or false."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {value!r}; expected True or False")
+
+
 def check_finite(name: str, array: np.ndarray) -> None:
     """Raise ``InputError`` naming the first row that holds NaN or infinity."""
     rows = np.flatnonzero(~np.isfinite(array).all(1))
@@ -91,6 +97,12 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ``InputError`` with the nearest name unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise InputError(unknown_name(name, str(value), choices))
+
+
+def check_power(value: Any) -> None:
+    """Raise ``InputError`` unless ``value`` is 1 or 2."""
+    if value not in (1, 2) or isinstance(value, bool):
+        raise InputError(f"power is {value!r}; expected 1 (sum of distances) or 2 (sum of their squares)")
 
 
 def seed_from(random_state: Any) -> int:

@@ -8,6 +8,7 @@ from geovq.search.nearest import (
     nearest_codes_and_distances,
     nearest_codes_weighted,
 )
+from geovq.search.sampling import sample_rows
 
 __all__ = [
     "beam_search",
@@ -18,4 +19,5 @@ __all__ = [
     "nearest_codes",
     "nearest_codes_and_distances",
     "nearest_codes_weighted",
+    "sample_rows",
 ]

@@ -1,0 +1,77 @@
+"""Swaps of medoids with other nodes of a graph, which leave the optima where Lloyd's algorithm gets stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from geovq.geometry.pairs import all_pairs
+from geovq.geometry.medoids import Cells
+from geovq.geometry.swaps import improve_by_swaps
+from geovq.seeding import numpy_generator
+
+ALL_PAIRS_NODES = 10_000  # up to here every node is a candidate, and all distances are held: 0.4 GB
+CANDIDATES_A_CODE = 20
+REACH = 2.0  # of a cell's radius: beyond it lie the cells after the next
+SOURCES_A_SEARCH = 16
+
+
+def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: int, seed: int) -> Cells:
+    """Eager swaps of medoids with other nodes until none of the candidates lowers the mean cost.
+
+    Up to 10,000 nodes this is FasterPAM from the given medoids: every node is a candidate and all distances
+    are known. On larger graphs 20 nodes a medoid are drawn, and distances are searched to twice the radius of
+    the cell that a node lies in. What is not known counts as infinite, so a swap that looks like a gain is
+    one.
+
+    Parameters
+    ----------
+    graph : connected, symmetric (n, n)
+    cells : around the medoids to improve
+    weights : (n,), how often each node counts
+    power : 1 or 2; the cost is the weighted mean of ``length ** power``
+    seed : of the candidates and their order
+
+    Source: Schubert and Rousseeuw, "Fast and eager k-medoids clustering: O(k) runtime improvement of the PAM,
+    CLARA, and CLARANS algorithms", Information Systems 2021.
+    """
+    n = graph.shape[0]
+    generator = numpy_generator(seed, "candidates")
+    columns: Callable[[np.ndarray], np.ndarray]
+    if n <= ALL_PAIRS_NODES:
+        columns, candidates = all_pairs(graph).__getitem__, np.arange(n)
+    else:
+        columns = _limited_columns(graph, cells)
+        candidates = generator.choice(n, min(n, CANDIDATES_A_CODE * len(cells.medoids)), replace=False)
+    swapped = improve_by_swaps(
+        columns,
+        cells.medoids,
+        n_points=n,
+        weights=weights,
+        power=power,
+        candidates=generator.permutation(candidates),
+    )
+    polished = Cells.around(graph, swapped.medoids)
+    better = polished.mean_cost(weights, power) < cells.mean_cost(weights, power)
+    return polished if better else cells
+
+
+def _limited_columns(graph: csr_matrix, cells: Cells) -> Callable[[np.ndarray], np.ndarray]:
+    radius = np.zeros(len(cells.medoids))
+    np.maximum.at(radius, cells.label, cells.distance)
+    reach = REACH * radius[cells.label]
+
+    def columns(nodes: np.ndarray) -> np.ndarray:
+        lengths = np.empty((len(nodes), graph.shape[0]), dtype=np.float32)
+        # One limit serves a whole search, so nodes of similar reach are searched from together.
+        order = np.argsort(reach[nodes], kind="stable")
+        for start in range(0, len(nodes), SOURCES_A_SEARCH):
+            part = order[start : start + SOURCES_A_SEARCH]
+            limit = float(reach[nodes[part]].max())
+            lengths[part] = dijkstra(graph, directed=True, indices=nodes[part], limit=limit)
+        return lengths
+
+    return columns
