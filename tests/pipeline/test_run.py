@@ -24,7 +24,17 @@ from geovq.storage.artifact import file_hash, load_artifact
 from geovq.tokenizer.codes import load_codes
 from geovq.tokenizer.latent import LatentTokenizer
 
-ARMS = ("continuous", "ema", "ema+tuned", "kmeans", "wasserstein", "geodesic", "residual", "residual+tuned")
+ARMS = (
+    "continuous",
+    "ema",
+    "ema+tuned",
+    "kmeans",
+    "kmedoids",
+    "wasserstein",
+    "geodesic",
+    "residual",
+    "residual+tuned",
+)
 
 
 def test_every_arm_is_measured_at_the_nominal_rate(small_run: Path) -> None:
@@ -97,7 +107,7 @@ def test_log_cost_and_report_are_there(small_run: Path) -> None:
     assert {row["split"] for row in rows} == {"train", "validation"}
     cost = json.loads((small_run / "cost.json").read_text())
     assert {stage["stage"] for stage in cost["stages"]} == {
-        "train", "latents", "tokenizer", "codes", "tune", "evaluate", "prior", "sample",
+        "train", "latents", "tokenizer", "codes", "tune", "evaluate", "paths", "clusters", "prior", "sample",
     }  # fmt: skip
     assert cost["machine"]["cores"] >= 1
     assert (small_run / "report.html").stat().st_size < 3e6

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from geovq.config import ModelConfig, RunConfig, Spec
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, InputError
-from geovq.models.cut import token_dim
+from geovq.models.cut import cut
 from geovq.models.model import AutoencoderModel
 from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
+from geovq.pipeline.decoder_lengths import measure_with
 from geovq.registry import build, check
 from geovq.seeding import numpy_generator, seeded_weights, torch_generator
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
@@ -85,7 +87,7 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
     grid = tokens_of(arm, model.tokens)
     n_tokens = grid[0] * grid[1]
     if quantizer is not None:
-        sizes = _try_quantizer(quantizer, token_dim(model.latent_shape, grid))
+        sizes = _try_quantizer(quantizer, model, grid)
         n_points = len(splits.train) * n_tokens
         if max(sizes) > n_points:
             raise ConfigError(
@@ -104,7 +106,7 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
     _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
 
 
-def _try_quantizer(spec: Spec, dim: int) -> tuple[int, ...]:
+def _try_quantizer(spec: Spec, model: AutoencoderModel, grid: tuple[int, int]) -> tuple[int, ...]:
     """Alphabet sizes of a quantizer whose parameters are all in order."""
     check("quantizer", spec, ("random_state",))
     quantizer = build("quantizer", spec, random_state=0)
@@ -112,7 +114,10 @@ def _try_quantizer(spec: Spec, dim: int) -> tuple[int, ...]:
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"quantizer '{spec.kind}' has alphabets {list(sizes)}; expected at least one code")
     # Few codes on few points: parameters are looked at only by fit.
-    points = numpy_generator(0, "check").normal(size=(PROBES, dim))
+    shape = (-(-PROBES // (grid[0] * grid[1])), *model.latent_shape)
+    latents = numpy_generator(0, "check").normal(size=shape).astype(np.float32)
+    measure_with(quantizer, model.decoder, latents)
+    points = cut(torch.from_numpy(latents), grid).flatten(0, 1).numpy()
     quantizer.set_params(n_codes=min(2, sizes[0])).fit(points)
     return sizes
 

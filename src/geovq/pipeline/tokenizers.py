@@ -12,6 +12,7 @@ from geovq.models.cut import cut
 from geovq.pipeline.arms import FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
 from geovq.pipeline.context import SPLITS, Context
+from geovq.pipeline.decoder_lengths import measure_with
 from geovq.registry import build
 from geovq.seeding import derive_seed
 from geovq.storage.artifact import load_artifact, read_json
@@ -96,6 +97,7 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
         quantizer = build(
             "quantizer", arm.config.quantizer, random_state=derive_seed(seed, arm.config.name) % 2**32
         )
+        measure_with(quantizer, model.decoder, latents["train.mean"])
         quantizer.fit(mean, sigma=sigma) if quantizer.takes_sigma else quantizer.fit(mean)
         layer = quantizer.as_module()
     assert layer is not None

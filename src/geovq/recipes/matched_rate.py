@@ -36,6 +36,7 @@ def first_arms(
         ArmConfig("continuous", "vae"),
         ArmConfig("ema", "vqvae", tune=tune),
         ArmConfig("kmeans", "vae", tokens, Spec("kmeans", codes)),
+        ArmConfig("kmedoids", "vae", tokens, Spec("kmedoids", codes)),
         ArmConfig("wasserstein", "vae", tokens, Spec("gaussian", {**codes, "metric": "wasserstein"})),
         ArmConfig("geodesic", "vae", tokens, Spec("geodesic", {**codes, "n_neighbors": n_neighbors})),
         ArmConfig(

@@ -1,0 +1,23 @@
+"""A configuration names edges; those that need a decoder are given the arm's own."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from geovq.geometry import DECODER_EDGES
+from geovq.quantizers import Quantizer
+
+
+def measure_with(quantizer: Quantizer, decoder: nn.Module, latents: np.ndarray) -> None:
+    """Let a quantizer whose ``edges`` are called ``chord``, ``pullback`` or ``fisher`` measure with ``decoder``.
+
+    Parameters
+    ----------
+    quantizer : not fitted yet; one without such edges stays as it is
+    decoder : latents -> images
+    latents : (N, D) or (N, D, h, w), whose tokens the quantizer will be fitted on
+    """
+    kind = DECODER_EDGES.get(getattr(quantizer, "edges", None) or "")
+    if kind is not None:
+        quantizer.set_params(edges=kind(decoder, latents))
