@@ -79,6 +79,13 @@ def test_quantization_costs_error_and_tuning_gives_some_back(small_run: Path) ->
     assert mse["ema+tuned"] <= mse["ema"]
 
 
+def test_codebooks_are_fitted_on_training_latents_alone(small_run: Path) -> None:
+    latents = load_artifact(small_run / "latents/vae/0")[1]
+    nodes = load_artifact(small_run / "tokenizers/geodesic/24/0")[1]["quantizer.nodes_"]
+    train = {tuple(token) for token in latents["train.mean"].reshape(-1, 4)}
+    assert {tuple(node) for node in nodes} == train
+
+
 def test_tuned_arms_share_the_codes_of_their_arm(small_run: Path) -> None:
     stored = load_codes(small_run / "codes" / "residual" / "24" / "0")
     tuned = LatentTokenizer.from_pretrained(small_run / "tokenizers" / "residual+tuned" / "24" / "0")

@@ -40,8 +40,8 @@ class GeodesicQuantizer(GraphQuantizer):
     edges : ``"euclidean"``; ``"wasserstein"``, the distance of ``[mean, sigma]``; ``"precision"``, the
         distance of means weighted by ``1 / sigma^2``; or an object for lengths that need a decoder, as in
         ``geovq.geometry.PullbackEdges(decoder, latents)``. Without sigma, all sigmas are 1.
-    centers : what a code decodes to: ``"medoid"``, a fitted point, or ``"mean"``, the mean of its cell, which
-        lies nearer to the cell's points
+    centers : what a code decodes to: ``"medoid"``, a fitted point (of one person, perhaps: mind what is
+        published), or ``"mean"``, the mean of its cell, which lies nearer to the cell's points
     power : 2 for squared path lengths, 1 for path lengths as in k-medoids
     init : ``"kmeans"``; ``"random"`` points; or ``"farthest"``, farthest-first over the graph
     polish : finish by swaps of medoids with other points, which leave the optima where Lloyd's algorithm gets
