@@ -25,6 +25,7 @@ KINDS = {
 }
 MSE = {"continuous": 0.0061, "kmeans": 0.0191, "residual": 0.0142, "residual+tuned": 0.0103, "ema": 0.0127}
 COMPONENTS = {"continuous": 16, "kmeans": 4, "residual": 6, "residual+tuned": 9, "ema": 8}
+LEVELS = {"graph": 255, "line": 200, "blend": 150}  # white of the images along each kind of path
 CODED = [arm for arm in KINDS if arm != "continuous"]
 
 
@@ -158,6 +159,41 @@ def write_images(folder: Path, arms=KINDS, seed=0):
             )
 
 
+def write_geometry(folder: Path, arm, seed=0, n_bridges=0):
+    """Two paths between digits under the VAE, and clusters of one arm's tokens."""
+    digits = load_digits().images[:4, None] / 16
+    share = np.linspace(0, 1, 9)[:, None, None, None]
+    straight = np.stack([(1 - share) * a + share * b for a, b in (digits[:2], digits[2:])])
+    images = {kind: np.round(straight * level).astype(np.uint8) for kind, level in LEVELS.items()}
+    pairs = [
+        {
+            "classes": [place, place + 5],
+            "nodes": 6,
+            "direct": 2.0,
+            "lengths": {"graph": 5.0 + place, "line": 3.0},
+            "recoded_mse": {"graph": 0.001, "line": 0.002, "blend": 0.01 + 0.01 * place},
+        }
+        for place in range(2)
+    ]
+    facts = {"n_images": 1000, "n_neighbors": 15, "n_bridges": n_bridges, "pairs": pairs}
+    save_artifact(folder / "paths" / "vae" / str(seed), facts, images)
+    draw = numpy_generator(seed, "clusters")
+    labels = draw.integers(0, 10, 1000)
+    tensors = {
+        "coordinates": (draw.normal(size=(1000, 2)) + 4 * labels[:, None]).astype(np.float32),
+        "geodesic": labels,
+        "euclidean": np.where(draw.random(1000) < 0.2, (labels + 1) % 10, labels),
+    }
+    facts = {
+        "n_clusters": 10,
+        "edges": "euclidean",
+        "agreement_ari": 0.6543,
+        "geodesic_class_ari": 0.123,
+        "euclidean_class_ari": 0.111,
+    }
+    save_artifact(folder / "clusters" / arm / "24" / str(seed), facts, tensors)
+
+
 def as_bytes(images):
     return (np.clip(images, 0, 1) * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
 
@@ -180,14 +216,23 @@ def make_run(folder: Path, records=None, info=None, images=True, seeds=SEEDS):
     )
     write_log(folder / "train_log.csv", seeds)
     if images:
-        write_images(folder, arms=list((info or make_info())["arms"]))
+        arms = list((info or make_info())["arms"])
+        write_images(folder, arms=arms)
+        write_geometry(folder, next(arm for arm in arms if arm != "continuous"))
     return folder
 
 
 @pytest.fixture
 def build():
     """The functions that make a run folder and its parts."""
-    return {"run": make_run, "records": make_records, "info": make_info, "mse": MSE, "kinds": KINDS}
+    return {
+        "run": make_run,
+        "records": make_records,
+        "info": make_info,
+        "geometry": write_geometry,
+        "mse": MSE,
+        "kinds": KINDS,
+    }
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,10 @@ def test_nothing_overflows_fails_or_is_fetched(browser, finished_run, width, jav
     page.goto((finished_run / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])")
-    assert len(images) == 19 and all(done and natural > 0 and shown > 0 for done, natural, shown in images)
+    assert len(images) == 27 and all(done and natural > 0 and shown > 0 for done, natural, shown in images)
     assert messages == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-    assert page.get_by_role("heading", level=2).count() == 10
+    assert page.get_by_role("heading", level=2).count() == 11
     context.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from geovq.evaluation.records import METRICS, Record, by_seed, read_metrics
 from geovq.evaluation.statistics import mean_interval, paired_difference
 from geovq.reports import write_report
-from geovq.storage.artifact import save_artifact
+from geovq.storage.artifact import load_artifact, save_artifact
 
 
 class Page(HTMLParser):
@@ -167,15 +167,16 @@ def test_one_file_without_any_address_or_program(finished_run):
 
 def test_every_image_has_words_and_a_size(finished_run):
     images = page_of(finished_run).images
-    assert len(images) == 1 + 6 + 5 + 1 + 4 + 2  # errors, originals and arms, worst, use, samples, training
+    # errors, originals and arms, paths, clusters, worst, use, samples, training
+    assert len(images) == 1 + 6 + 6 + 2 + 5 + 1 + 4 + 2
     assert all(len(image["alt"]) > 20 and int(image["width"]) > 0 for image in images)
 
 
 def test_every_section_is_there_in_order(finished_run):
     text = (finished_run / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="(\w+)"', text) == [
-        "verdict", "comparability", "results", "reconstructions", "worst", "usage", "samples", "training",
-        "cost", "reproduce",
+        "verdict", "comparability", "results", "reconstructions", "geometry", "worst", "usage", "samples",
+        "training", "cost", "reproduce",
     ]  # fmt: skip
     assert 'class="absent"' not in text
     assert "geovq run digits --out runs/digits" in text and "comparable only at a stated" in text
@@ -187,7 +188,7 @@ def test_the_same_files_give_the_same_bytes(finished_run, tmp_path):
     (copy / "report.html").unlink()
     write_report(copy)
     produced = sorted(p.relative_to(copy) for p in [copy / "report.html", *(copy / "figures").iterdir()])
-    assert len(produced) == 21
+    assert len(produced) == 24
     for path in produced:
         assert (copy / path).read_bytes() == (finished_run / path).read_bytes(), path
 
@@ -238,6 +239,11 @@ def test_many_arms_of_large_noisy_images_stay_below_three_megabytes(tmp_path, bu
         save_artifact(folder / "evaluation" / arm / "24" / "0", {}, dict.fromkeys(names, noise))
     for arm in ("arm-0", "ema"):
         save_artifact(folder / "samples" / arm / "24" / "0", {}, {"prior": noise, "uniform": noise})
+    build["geometry"](folder, "arm-0")
+    config, _ = load_artifact(folder / "paths" / "vae" / "0")
+    along = np.random.default_rng(1).integers(0, 256, (4, 9, channels, 64, 64), dtype=np.uint8)
+    kinds = dict.fromkeys(("graph", "line", "blend"), along)
+    save_artifact(folder / "paths" / "vae" / "0", {**config, "pairs": 2 * config["pairs"]}, kinds)
     assert 500_000 < write_report(folder).stat().st_size < 3_000_000
 
 

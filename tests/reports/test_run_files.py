@@ -18,6 +18,8 @@ SENTENCES = {
     "train_log.csv": ["No training log"],
     "evaluation": ["No reconstructed images", "No worst cases", "No code use"],
     "samples": ["No samples are stored"],
+    "paths": ["No paths between images"],
+    "clusters": ["No clusters are stored"],
 }
 
 
@@ -56,7 +58,7 @@ def test_a_run_that_just_began_has_a_page_too(copy):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (copy / "metrics.json").write_text('{"schema": 1, "metrics": {}, "records": []}')
     text = write_report(copy).read_text()
-    assert "No verdict" in text and text.count('class="absent"') == 10
+    assert "No verdict" in text and text.count('class="absent"') == 12
 
 
 def test_a_run_without_floor_prior_or_validation_has_a_page(tmp_path, build):

@@ -15,6 +15,8 @@ from geovq.pipeline.code_priors import prior_arms, sample_prior, train_prior
 from geovq.pipeline.context import Context
 from geovq.pipeline.describe import write_description, write_manifest, write_train_log
 from geovq.pipeline.environment import set_up
+from geovq.pipeline.latent_clusters import arm_with_clusters, draw_clusters
+from geovq.pipeline.latent_paths import draw_paths, models_with_paths
 from geovq.pipeline.measure import evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
 from geovq.pipeline.tokenizers import encode_images, make_tokenizer
@@ -88,6 +90,7 @@ def _evaluate(run: Context, command: str) -> None:
     for seed in run.config.seeds:
         for arm in run.arms:
             evaluate_arm(run, arm, seed)
+    _draw_geometry(run)
     records = _write_metrics(run)
     write_description(run, command, prior_arms(run, records))
 
@@ -104,6 +107,15 @@ def _priors(run: Context, command: str) -> None:
 def _report(run: Context, command: str) -> None:
     write_report(run.root)
     write_manifest(run)
+
+
+def _draw_geometry(run: Context) -> None:
+    """Pictures of the first seed alone, the one that the report shows."""
+    seed = run.config.seeds[0]
+    for name in models_with_paths(run):
+        draw_paths(run, name, seed)
+    if (arm := arm_with_clusters(run)) is not None:
+        draw_clusters(run, arm, seed)
 
 
 def _write_metrics(run: Context) -> list[Record]:

@@ -1,25 +1,19 @@
-"""Plots: test error, codebook use, training curves. Drawn on ``Figure`` objects, without any window system.
+"""Plots: test error, codebook use, training curves.
 
 Colours are Okabe and Ito's, told apart by colour-blind readers; markers and line styles differ as well.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from geovq.evaluation.records import Record, by_seed
 from geovq.evaluation.statistics import mean_interval
 from geovq.reports.pictures import Picture
+from geovq.reports.plotting import as_picture, new_axes
 from geovq.reports.run_files import ArmInfo, LogRow
 from geovq.reports.tables import ordered_arms
 
@@ -27,19 +21,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINE_STYLES = ("-", "--", ":", "-.")
 KIND_MARKS = {"post-hoc": ("#0072B2", "o", "after the fact"), "end-to-end": ("#D55E00", "s", "end to end")}
 UNKNOWN_MARK = ("#555555", "D", "")
-WIDTH_INCHES, DPI = 5.6, 160
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8f98",
-    "axes.labelcolor": "#3b4048",
-    "xtick.color": "#3b4048",
-    "ytick.color": "#3b4048",
-    "grid.color": "#e3e5e8",
-    "legend.frameon": False,
-    "text.parse_math": False,  # an arm's name may hold a dollar sign
-}
 
 
 def error_figure(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Picture | None:
@@ -56,7 +37,7 @@ def error_figure(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Pict
         for a, bits in ordered_arms(records)
         if bits is None and (found := by_seed(records, a, "mse", "test"))
     ]
-    with _axes(0.36 * len(errors) + 1.1) as (figure, axes):
+    with new_axes(0.36 * len(errors) + 1.1) as (figure, axes):
         for place, (arm, error) in enumerate(errors.items()):
             colour, marker, label = KIND_MARKS.get(arms[arm].kind if arm in arms else "", UNKNOWN_MARK)
             if error.low is not None and error.high is not None:
@@ -75,7 +56,7 @@ def error_figure(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Pict
         if axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside upper right", ncols=3, fontsize=9)
         order = ", ".join(f"{arm} {error.mean:.3g}" for arm, error in errors.items())
-        return _picture(figure, f"Test MSE by arm, lowest first: {order}.")
+        return as_picture(figure, f"Test MSE by arm, lowest first: {order}.")
 
 
 def usage_figure(counts: Mapping[str, np.ndarray]) -> Picture:
@@ -84,7 +65,7 @@ def usage_figure(counts: Mapping[str, np.ndarray]) -> Picture:
     Use is relative to a uniform one, so that alphabets of any size and levels of any depth share the axes.
     """
     legend_columns = 3 if max(map(len, counts)) <= 16 else 2
-    with _axes(2.9 + 0.22 * -(-len(counts) // legend_columns)) as (figure, axes):
+    with new_axes(2.9 + 0.22 * -(-len(counts) // legend_columns)) as (figure, axes):
         used = {}
         for place, (arm, table) in enumerate(counts.items()):
             use = relative_use(table)
@@ -101,7 +82,7 @@ def usage_figure(counts: Mapping[str, np.ndarray]) -> Picture:
         axes.set_ylabel("use (1 = uniform)")
         figure.legend(loc="outside lower center", ncols=legend_columns, fontsize=9)
         shares = ", ".join(f"{arm} {100 * share:.0f} %" for arm, share in used.items())
-        return _picture(figure, f"Held-out use of codes, sorted; codes used at least once: {shares}.")
+        return as_picture(figure, f"Held-out use of codes, sorted; codes used at least once: {shares}.")
 
 
 def relative_use(counts: np.ndarray) -> np.ndarray:
@@ -114,7 +95,7 @@ def training_figure(model: str, rows: Sequence[LogRow]) -> Picture:
     """One model's loss by epoch, train and validation, one line a seed."""
     names = sorted({row.name for row in rows})
     name = "total" if "total" in names else names[0]
-    with _axes(2.9) as (figure, axes):
+    with new_axes(2.9) as (figure, axes):
         for place, split in enumerate(sorted({row.split for row in rows})):
             seeds = sorted({row.seed for row in rows if row.split == split})
             for seed in seeds:
@@ -133,21 +114,4 @@ def training_figure(model: str, rows: Sequence[LogRow]) -> Picture:
         axes.set_ylabel(name)
         axes.grid(axis="y")
         figure.legend(loc="outside upper right", ncols=3, fontsize=9)
-        return _picture(figure, f"Training of {model}: {name} by epoch on each split, one line a seed.")
-
-
-@contextmanager
-def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
-        yield figure, figure.subplots()
-
-
-def _picture(figure: Figure, alt: str) -> Picture:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in a script that the bundled font lacks shows as boxes here; the page itself has it in full.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    width, height = figure.get_size_inches() * 100
-    return Picture(buffer.getvalue(), alt, round(width), round(height))
+        return as_picture(figure, f"Training of {model}: {name} by epoch on each split, one line a seed.")

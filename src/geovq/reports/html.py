@@ -18,10 +18,19 @@ from geovq.reports import figures
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table, machine_words, total_seconds
+from geovq.reports.geometry_figures import (
+    CLUSTER_WORDS,
+    PATH_WORDS,
+    cluster_figure,
+    pair_words,
+    path_sheets,
+    path_table,
+)
+from geovq.reports.geometry_files import PATH_KINDS, ClusterFacts, PathFacts, read_clusters, read_paths
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
 from geovq.reports.run_files import KIND_WORDS, LogRow, RunFiles, read_run
-from geovq.reports.tables import DETAIL_METRICS, PRIOR_METRICS, metric_table, ordered_arms
+from geovq.reports.tables import DETAIL_METRICS, PRIOR_METRICS, Table, metric_table, ordered_arms
 from geovq.reports.verdict import verdict
 from geovq.storage.artifact import file_hash, fingerprint
 from geovq.storage.atomic import new_folder, write_text
@@ -34,6 +43,27 @@ class Strip:
     label: str
     note: str
     picture: Picture
+
+
+@dataclass(frozen=True)
+class PathView:
+    """The paths under one model: the graph's facts, rows of images for every pair, and means over pairs."""
+
+    model: str
+    facts: PathFacts
+    by_classes: bool
+    pairs: list[tuple[str, list[Strip]]]
+    table: Table
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """The clusters of one arm's tokens: a plot of each kind, and how well they agree."""
+
+    arm: str
+    n_tokens: int
+    facts: ClusterFacts
+    plots: list[tuple[str, Picture]]
 
 
 def write_report(folder: Path) -> Path:
@@ -52,6 +82,12 @@ def write_report(folder: Path) -> Path:
     for section, strips in context["sheets"].items():
         for i, strip in enumerate(strips, 1):
             pictures[f"{section}-{i}-{_slug(strip.label)}"] = strip.picture
+    for i, paths in enumerate(context["paths"], 1):
+        rows = [(f"{p}, {strip.label}", strip.picture) for p, strips in paths.pairs for strip in strips]
+        pictures[f"paths-{i}-{_slug(paths.model)}"] = labelled_rows(rows)
+    for i, clusters in enumerate(context["clusters"], 1):
+        for words, picture in clusters.plots:
+            pictures[f"clusters-{i}-{_slug(clusters.arm)}-{_slug(words)}"] = picture
     with new_folder(run.folder / "figures") as figure_folder:
         for name, picture in pictures.items():
             if picture is not None:
@@ -92,6 +128,8 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "details": metric_table(run.records, run.arms, DETAIL_METRICS),
         "error_figure": figures.error_figure(run.records, run.arms),
         "sheets": _sheets(run),
+        "paths": _paths(run),
+        "clusters": _clusters(run),
         "usage": _usage(run),
         "prior_table": metric_table(run.records, run.arms, PRIOR_METRICS, only=_prior_arms(run)),
         "training": _training(run.log),
@@ -137,6 +175,32 @@ def _sheets(run: RunFiles) -> dict[str, list[Strip]]:
             sheet = contact_sheet(tensors[name][: 2 * columns], max(columns // 2, FEWEST), alt)
             sheets["samples"].append(Strip(arm, note, sheet))
     return sheets
+
+
+def _paths(run: RunFiles) -> list[PathView]:
+    found = [paths for model in run.config.models if (paths := read_paths(run, model)) is not None]
+    views = []
+    for paths in found:
+        pairs = []
+        for place, rows in enumerate(path_sheets(paths, len(found))):
+            strips = [
+                Strip(PATH_WORDS[kind], note, picture)
+                for kind, (note, picture) in zip(PATH_KINDS, rows, strict=True)
+            ]
+            pairs.append((pair_words(paths.facts.pairs[place], place + 1), strips))
+        by_classes = all(pair.of_two_classes for pair in paths.facts.pairs)
+        views.append(PathView(paths.model, paths.facts, by_classes, pairs, path_table(paths.facts.pairs)))
+    return views
+
+
+def _clusters(run: RunFiles) -> list[ClusterView]:
+    views = []
+    for arm, bits in ordered_arms(run.records):
+        clusters = read_clusters(run, arm, bits)
+        if clusters is not None:
+            plots = [(words, cluster_figure(clusters, kind)) for kind, words in CLUSTER_WORDS.items()]
+            views.append(ClusterView(arm, len(clusters.coordinates), clusters.facts, plots))
+    return views
 
 
 def _usage(run: RunFiles) -> Picture | None:

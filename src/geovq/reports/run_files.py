@@ -130,13 +130,24 @@ class RunFiles:
         """Images sampled from the prior on one arm at the run's first seed, or None."""
         return self._tensors("samples", arm, bits, SAMPLE_IMAGES)
 
+    def arm_folder(self, what: str, arm: str, bits: float | None) -> Path:
+        """Where the run's first seed keeps an arm's artefact of one kind, as in ``samples/ema/24/0``."""
+        rate = "continuous" if bits is None else f"{bits:g}"
+        return self.folder / what / self._named(arm, "arm") / rate / str(self.config.seeds[0])
+
+    def model_folder(self, what: str, model: str) -> Path:
+        """Where the run's first seed keeps a model's artefact of one kind, as in ``paths/vae/0``."""
+        return self.folder / what / self._named(model, "model") / str(self.config.seeds[0])
+
+    def _named(self, name: str, what: str) -> str:
+        if name in {"", ".", ".."} or "/" in name or "\\" in name:
+            raise InputError(f"{self.folder}: {what} name '{name}' is not a folder name; rename the {what}")
+        return name
+
     def _tensors(
         self, what: str, arm: str, bits: float | None, images: tuple[str, ...]
     ) -> dict[str, np.ndarray] | None:
-        if arm in {"", ".", ".."} or "/" in arm or "\\" in arm:
-            raise InputError(f"{self.folder}: arm name '{arm}' is not a folder name; rename the arm")
-        rate = "continuous" if bits is None else f"{bits:g}"
-        folder = self.folder / what / arm / rate / str(self.config.seeds[0])
+        folder = self.arm_folder(what, arm, bits)
         if not folder.is_dir():
             return None
         tensors = load_artifact(folder)[1]
@@ -184,21 +195,27 @@ def check_one_rate(records: Iterable[Record], where: str) -> None:
 def read_info(content: Mapping[str, Any], where: str) -> RunInfo:
     """``run.json``; keys that reports do not use are passed over."""
     _check_schema(content, where)
-    known = _known(RunInfo, content)
+    known = known_fields(RunInfo, content)
     if isinstance(known.get("arms"), Mapping):
-        known["arms"] = {name: _known(ArmInfo, arm) for name, arm in known["arms"].items()}
+        known["arms"] = {name: known_fields(ArmInfo, arm) for name, arm in known["arms"].items()}
     if "data" in known:
-        known["data"] = _known(DataInfo, known["data"])
+        known["data"] = known_fields(DataInfo, known["data"])
     return from_json(RunInfo, known, where)
 
 
 def read_cost(content: Mapping[str, Any], where: str) -> RunCost:
     """``cost.json``; keys that reports do not use are passed over."""
     _check_schema(content, where)
-    known = _known(RunCost, content)
+    known = known_fields(RunCost, content)
     if isinstance(known.get("stages"), list):
-        known["stages"] = [_known(StageCost, stage) for stage in known["stages"]]
+        known["stages"] = [known_fields(StageCost, stage) for stage in known["stages"]]
     return from_json(RunCost, known, where)
+
+
+def known_fields(kind: Any, value: Any) -> Any:
+    """A JSON object without the keys that ``kind``, a dataclass, has no field for; anything else as it is."""
+    names = {f.name for f in dataclasses.fields(kind)}
+    return {k: v for k, v in value.items() if k in names} if isinstance(value, Mapping) else value
 
 
 def _check_schema(content: Mapping[str, Any], where: str) -> None:
@@ -210,11 +227,6 @@ def _check_schema(content: Mapping[str, Any], where: str) -> None:
 def _check_amount(name: str, value: float) -> None:
     if not 0 <= value < math.inf:
         raise ConfigError(f"{name} is {value}; expected a finite number, 0 or more")
-
-
-def _known(kind: Any, value: Any) -> Any:
-    names = {f.name for f in dataclasses.fields(kind)}
-    return {k: v for k, v in value.items() if k in names} if isinstance(value, Mapping) else value
 
 
 def _read_log(path: Path) -> tuple[LogRow, ...]:
