@@ -75,7 +75,7 @@ def test_components_that_touch_are_joined_at_the_floor_of_their_lengths():
     touching = Latents(np.array([[0.0], [1e-20], [0.0], [-1e-20]]))
     graph = csr_matrix(([1e-20] * 4, ([0, 1, 2, 3], [1, 0, 3, 2])), shape=(4, 4))
     joined, added = connect(graph, touching)
-    assert added.lengths == pytest.approx([1e-32])
+    assert added.lengths == pytest.approx([1e-32], rel=1e-9, abs=0)
     assert connected_components(joined)[0] == 1
 
 

@@ -520,7 +520,10 @@ def test_decoders_of_something_else_are_refused_before_the_fit(decode, message):
     ("decode", "message"),
     [
         (lambda z: z.detach().tanh(), "has no derivative: .*expected PyTorch operations"),
-        (lambda z: torch.from_numpy(np.tanh(z.detach().numpy())), "has no forward derivative: .*expected PyTorch"),
+        (
+            lambda z: torch.from_numpy(np.tanh(z.detach().numpy())),
+            "has no forward derivative: .*expected PyTorch",
+        ),
     ],
 )
 def test_a_decoder_that_detaches_its_latents_has_chords_but_no_products(decode, message):

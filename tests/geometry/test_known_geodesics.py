@@ -66,9 +66,7 @@ def test_lengths_and_not_hops_measure_distance_where_density_changes():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 10**6), edges=st.sampled_from(sorted(DATA_EDGES)), exponent=st.integers(-20, 20)
-)
+@given(seed=st.integers(0, 10**6), edges=st.sampled_from(sorted(DATA_EDGES)), exponent=st.integers(-20, 20))
 def test_what_moves_all_points_alike_changes_no_cell(seed, edges, exponent):
     rng = np.random.default_rng(seed)
     means, sigmas = rng.normal(size=(150, 3)), rng.uniform(0.5, 2, size=(150, 3))

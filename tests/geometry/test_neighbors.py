@@ -34,10 +34,10 @@ def width(request):
     return 3 if request.param == "tree" else 12
 
 
-def clumps(d):
-    """Clumps narrower than float32 can tell apart at their distance."""
+def clumps(d, width):
+    """Five clumps of 40 points, at a distance of about 1 from each other."""
     sites = np.repeat(normal(0, 5, d), 40, axis=0)
-    return sites + 1e-6 * normal(1, 200, d)
+    return sites + width * normal(1, 200, d)
 
 
 @pytest.mark.parametrize("d", [1, 3, 8, 9, 40])
@@ -57,7 +57,7 @@ def test_far_from_the_origin_and_in_any_unit(d):
 
 @pytest.mark.parametrize("d", [3, 12])
 def test_neighbours_nearer_than_float32_can_tell_are_found(d):
-    points = clumps(d)
+    points = clumps(d, 1e-7)
     exact = cdist(points, points)
     np.fill_diagonal(exact, np.inf)
     others = NeighborIndex(points).others(6)
@@ -65,7 +65,7 @@ def test_neighbours_nearer_than_float32_can_tell_are_found(d):
 
 
 def test_the_result_for_a_query_does_not_depend_on_the_others(width):
-    points = np.concatenate([clumps(width), np.round(normal(2, 500, width))])
+    points = np.concatenate([clumps(width, 1e-3), np.round(normal(2, 500, width))])
     index = NeighborIndex(points)
     together = index.query(points[:60], 9)
     alone = [index.query(point[None], 9)[0] for point in points[:60]]
@@ -103,7 +103,7 @@ def test_a_query_equal_to_points_finds_the_first_of_them_first(width):
 
 
 def test_a_graph_search_finds_nearly_all_neighbours_and_says_how_many(small_graphs):
-    points = normal(0, 4000, 16)
+    points = normal(0, 4000, 40)  # so wide that the least effort does not do
     index = NeighborIndex(points)
     assert index.recall == 1
     others = index.others(15)
@@ -115,6 +115,7 @@ def test_a_graph_search_finds_nearly_all_neighbours_and_says_how_many(small_grap
     assert 0.985 < recall < 1
     assert 0.99 <= index.recall < 1
     assert abs(index.recall - recall) < 0.005
+    assert index._candidates._efforts[16] > candidates.LEAST_EFFORT
     np.testing.assert_array_equal(
         index.query(points[:200], 10, exact=True), np.argsort(cdist(points[:200], points), axis=1)[:, :10]
     )
@@ -144,6 +145,23 @@ def test_the_same_points_give_the_same_graph_whatever_the_threads(small_graphs):
     for i in (1, 2):
         assert np.array_equal(links[0], links[i])
         assert np.array_equal(found[0], found[i])
+
+
+def test_where_threads_would_matter_one_builds_the_graph(small_graphs, monkeypatch):
+    monkeypatch.delattr(faiss, "hnsw_add_vertices_deterministic", raising=False)
+    add, used, threads = faiss.IndexHNSWFlat.add, [], faiss.omp_get_max_threads()
+
+    def spied(self, points):
+        used.append(faiss.omp_get_max_threads())
+        add(self, points)
+
+    monkeypatch.setattr(faiss.IndexHNSWFlat, "add", spied)
+    try:
+        faiss.omp_set_num_threads(3)
+        NeighborIndex(normal(0, 600, 12)).others(4)
+        assert (used, faiss.omp_get_max_threads()) == ([1], 3)
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def test_a_search_that_misses_too_much_gives_way_to_an_exact_one(small_graphs, monkeypatch):

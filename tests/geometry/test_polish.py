@@ -40,7 +40,7 @@ def test_after_swaps_no_single_swap_gains(seed, power):
     graph, points = some_graph(seed)
     weights = np.random.default_rng(seed).integers(1, 4, size=400).astype(float)
     start = Cells.around(graph, np.random.default_rng(seed).permutation(400)[:12])
-    lloyd = improve_medoids(graph, start, points, weights, np.random.default_rng(0), power)
+    lloyd = improve_medoids(graph, start, points, weights, power)
     polished = polish_medoids(graph, lloyd, weights, power, seed)
     assert polished.mean_cost(weights, power) < lloyd.mean_cost(weights, power)
     table = all_pairs(graph)

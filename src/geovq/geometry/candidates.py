@@ -12,16 +12,18 @@ from scipy.spatial import cKDTree
 from geovq.seeding import numpy_generator, threads_wanted
 
 CANDIDATES = 8  # more than asked for, because float32 ranks near-equal distances wrongly
+WIDER = 16  # times as many candidates, before a tree is asked
 ROUNDING = 2.0**-24  # of float32
-EXACT_POINTS = 200_000  # up to here comparing with all is as fast as building a graph to search
+COORDINATES_A_CHUNK = 2**22
+EXACT_POINTS = 100_000  # up to here comparing with all is as fast as building a graph and searching it
 
-# 200,000 normal points of 16 and 32 dimensions: of M 16, 24, 32 and efConstruction 40, 60, 80, these reach a
-# recall of 99 % soonest in 16 dimensions and with a quarter less building than the soonest in 32.
+# Of M 16, 24, 32 and efConstruction 40, 60, 80, on 200,000 normal points of 16 and 32 dimensions, these need
+# the least effort for a recall of 99 % in 16; those that need less in 32 take 1.7 times as long to build.
 LINKS = 32
 BUILDING_EFFORT = 40
 
 LEAST_EFFORT = 32
-POINTS_AN_EFFORT = 2000  # compared with all of, while the graph search considers one more candidate
+POINTS_AN_EFFORT = 1000  # twice as many are compared with while the graph search considers a candidate more
 RECALL = 0.99
 SAMPLE = 1000
 
@@ -29,11 +31,11 @@ SAMPLE = 1000
 class CandidateSearch:
     """Nearest neighbours among ``points``, float64 (n, d), by faiss.
 
-    Up to 200,000 points every query is compared with all of them, and the result is exact: where rounding
+    Up to 100,000 points every query is compared with all of them, and the result is exact: where rounding
     could hide a nearer point than those found, a KD-tree answers. Beyond, a hierarchical navigable
     small-world graph is searched, with the effort doubled until it finds 99 % of the true neighbours of 1,000
-    of the points; points at equal distance count alike. If that takes as long as comparing with all, all are
-    compared, and a warning says so.
+    of the points; points at equal distance count alike. If that would take longer than comparing with all,
+    all are compared, and a warning says so.
 
     Attributes
     ----------
@@ -68,20 +70,35 @@ class CandidateSearch:
 
     def exactly(self, queries: np.ndarray, count: int) -> np.ndarray:
         """``nearest`` by comparison with all points."""
-        scaled = self._scaled(queries)
-        distances, found = self._flat.search(scaled, min(len(self._points), count + CANDIDATES))
-        nearest, squares = self._ranked(queries, found, count)
-        if found.shape[1] < len(self._points):
-            # |x|^2 + |y|^2 - 2 xy is off by at most e (|x| + |y|)^2 <= e (8 |x|^2 + 2 |x - y|^2). A point
-            # that is no candidate looked at least as far as the last one that is, so it lies at least so far:
-            error = (self._points.shape[1] + 6) * ROUNDING
-            norms = np.square(scaled, dtype=np.float64).sum(1)
-            beyond = (distances[:, -1].astype(np.float64) - 8 * error * norms) / (1 + 2 * error)
-            doubtful = squares[:, -1] >= beyond * self._scale**2
-            if doubtful.any():
-                ranks = range(1, count + 1)
-                nearest[doubtful] = self._tree.query(queries[doubtful], ranks, workers=threads_wanted())[1]
+        nearest = np.empty((len(queries), count), dtype=np.int64)
+        doubtful = np.arange(len(queries))
+        for width in (1, WIDER):
+            candidates = min(len(self._points), width * (count + CANDIDATES))
+            is_certain = np.empty(len(doubtful), dtype=bool)
+            rows_a_chunk = max(1, COORDINATES_A_CHUNK // (candidates * self._points.shape[1]))
+            for start in range(0, len(doubtful), rows_a_chunk):
+                part = slice(start, start + rows_a_chunk)
+                rows = doubtful[part]
+                nearest[rows], is_certain[part] = self._compared(queries[rows], count, candidates)
+            doubtful = doubtful[~is_certain]
+        if len(doubtful):
+            ranks = range(1, count + 1)
+            nearest[doubtful] = self._tree.query(queries[doubtful], ranks, workers=threads_wanted())[1]
         return nearest
+
+    def _compared(self, queries: np.ndarray, count: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest of so many candidates, and whether no other point can be as near."""
+        scaled = self._scaled(queries)
+        distances, found = self._flat.search(scaled, candidates)
+        nearest, squares = self._ranked(queries, found, count)
+        if candidates == len(self._points):
+            return nearest, np.ones(len(queries), dtype=bool)
+        # |x|^2 + |y|^2 - 2 xy is off by at most e (|x| + |y|)^2 <= e (8 |x|^2 + 2 |x - y|^2). A point that is
+        # no candidate looked at least as far as the last one that is, so it lies at least so far:
+        error = (self._points.shape[1] + 6) * ROUNDING
+        norms = np.square(scaled, dtype=np.float64).sum(1)
+        beyond = (distances[:, -1].astype(np.float64) - 8 * error * norms) / (1 + 2 * error)
+        return nearest, squares[:, -1] < beyond * self._scale**2
 
     def _ranked(self, queries: np.ndarray, found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The ``count`` nearest of the candidates ``found``, equal ones by index, and squared distances."""
@@ -135,8 +152,9 @@ class CandidateSearch:
         index = faiss.IndexHNSWFlat(self._points.shape[1], LINKS)
         index.hnsw.efConstruction = BUILDING_EFFORT
         threads = faiss.omp_get_max_threads()
-        # With several threads the links depend on which of them gets hold of a point first.
-        faiss.omp_set_num_threads(1)
+        if not hasattr(faiss, "hnsw_add_vertices_deterministic"):
+            # Before faiss 1.15 the links depend on which of several threads gets hold of a point first.
+            faiss.omp_set_num_threads(1)
         try:
             index.add(self._scaled(self._points))
         finally:

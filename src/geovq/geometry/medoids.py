@@ -11,8 +11,6 @@ from scipy.sparse.csgraph import dijkstra
 from geovq.geometry.paths import multi_source
 from geovq.search import cell_means
 
-N_PIVOTS = 4  # runs spent on an estimate, whose error falls with their square root
-
 
 @dataclass(frozen=True)
 class Cells:
@@ -40,20 +38,15 @@ class Cells:
 
 
 def improve_medoids(
-    graph: csr_matrix,
-    cells: Cells,
-    coordinates: np.ndarray,
-    weights: np.ndarray,
-    generator: np.random.Generator,
-    power: int,
+    graph: csr_matrix, cells: Cells, coordinates: np.ndarray, weights: np.ndarray, power: int
 ) -> Cells:
     """One Lloyd step: medoids moved where that lowers their cell's cost, and all nodes assigned anew.
 
     A cell's cost is the weighted sum of ``length ** power`` over the paths from its medoid. Two candidates are
-    tried in every cell: the node nearest to the cell's mean, and that neighbour of the medoid with the least
-    summed cost to random pivots of the cell. All cells work at once, because on the graph cut between cells
-    one multi-source run serves one source a cell. Paths in the cut graph are never shorter than in the whole
-    one, so a lower cost there is a lower cost: the mean cost never rises.
+    tried in every cell: the node nearest to the cell's mean, and the node nearest to where the paths lead on
+    average (see ``_along_paths``). All cells work at once, because on the graph cut between cells one
+    multi-source run serves one source a cell. Paths in the cut graph are never shorter than in the whole one,
+    so a lower cost there is a lower cost: the mean cost never rises.
 
     Parameters
     ----------
@@ -61,16 +54,16 @@ def improve_medoids(
     cells : current ones
     coordinates : (n, c), in which means are taken
     weights : (n,), how often each node counts
-    generator : draws the pivots
     power : 1 or 2
     """
     inside = cut_between_cells(graph, cells.label)
     medoids, cost = cells.medoids, _cost(cells.distance**power, cells.label, weights)
-    for candidates in (
-        _at_means(coordinates, cells, weights),
-        _best_neighbors(inside, cells, weights, generator, power),
-    ):
-        candidate_cost = _cost(_distances(inside, candidates) ** power, cells.label, weights)
+    repeated = np.broadcast_to(weights[:, None], coordinates.shape)
+    means, _ = cell_means(coordinates, cells.label, len(medoids), repeated)
+    for targets in (means, _along_paths(inside, cells, coordinates, weights, power)):
+        candidates = _nearest_members(coordinates, targets, cells.label)
+        distance = dijkstra(inside, directed=True, indices=candidates, min_only=True)
+        candidate_cost = _cost(distance**power, cells.label, weights)
         medoids = np.where(candidate_cost < cost, candidates, medoids)
         cost = np.minimum(candidate_cost, cost)
     return Cells.around(graph, medoids)
@@ -89,10 +82,10 @@ def snap_to_points(coordinates: np.ndarray, centers: np.ndarray, label: np.ndarr
     -------
     int64 (K,), distinct rows of ``coordinates``
     """
-    squares = np.square(coordinates - centers[label]).sum(1)
-    nearest = _least_a_cell(squares, label)
+    nearest = _nearest_members(coordinates, centers, label)
     rows = np.full(len(centers), -1, dtype=np.int64)
     rows[label[nearest]] = nearest
+    squares = np.square(coordinates - centers[label]).sum(1)
     squares[nearest] = -1.0  # taken
     empty = np.flatnonzero(rows < 0)
     rows[empty] = np.argsort(-squares, kind="stable")[: len(empty)]
@@ -106,30 +99,54 @@ def cut_between_cells(graph: csr_matrix, label: np.ndarray) -> csr_matrix:
     return csr_matrix((graph.data[kept], graph.indices[kept], row_ends), shape=graph.shape)
 
 
-def _at_means(coordinates: np.ndarray, cells: Cells, weights: np.ndarray) -> np.ndarray:
-    repeated = np.broadcast_to(weights[:, None], coordinates.shape)
-    means, _ = cell_means(coordinates, cells.label, len(cells.medoids), repeated)
-    return snap_to_points(coordinates, means, cells.label)
-
-
-def _best_neighbors(
-    inside: csr_matrix, cells: Cells, weights: np.ndarray, generator: np.random.Generator, power: int
+def _along_paths(
+    inside: csr_matrix, cells: Cells, coordinates: np.ndarray, weights: np.ndarray, power: int
 ) -> np.ndarray:
-    summed = np.zeros(len(cells.label))
-    for _ in range(N_PIVOTS):
-        # The first of exponential clocks with these rates: a draw in proportion to the weights.
-        clocks = generator.exponential(size=len(weights)) / weights
-        summed += _distances(inside, _least_a_cell(clocks, cells.label)) ** power
-    # The same few pivots rank far nodes by chance, near ones by the trend that they share.
-    near = np.zeros(len(summed), dtype=bool)
-    near[cells.medoids] = True
-    near[inside[cells.medoids].indices] = True
-    return _least_a_cell(np.where(near, summed, np.inf), cells.label)
+    """Where every medoid's paths lead on average, (K, c).
+
+    A path that leaves a medoid along an edge and is l long counts as a straight way of length l in the
+    direction of that edge, which is the logarithm map read off the graph. With power 2 the average is the
+    step of the Riemannian mean, with power 1 that of Weiszfeld's algorithm for the median.
+
+    Source: Karcher, "Riemannian Center of Mass and Mollifier Smoothing", 1977; Fletcher, Venkatasubramanian
+    and Joshi, "The Geometric Median on Riemannian Manifolds", NeuroImage 2009.
+    """
+    before = dijkstra(inside, directed=True, indices=cells.medoids, min_only=True, return_predecessors=True)[
+        1
+    ]
+    hop = _first_hops(before, cells.medoids)
+    here = coordinates[cells.medoids][cells.label]
+    is_medoid = cells.distance[hop] == 0
+    stretch = np.divide(cells.distance, cells.distance[hop], out=np.zeros(len(hop)), where=~is_medoid)
+    ways = (coordinates[hop] - here) * stretch[:, None]
+    if power == 1:
+        weights = np.divide(weights, cells.distance, out=np.zeros(len(hop)), where=~is_medoid)
+    steps, _ = cell_means(
+        ways, cells.label, len(cells.medoids), np.broadcast_to(weights[:, None], ways.shape)
+    )
+    return coordinates[cells.medoids] + steps
 
 
-def _distances(inside: csr_matrix, sources: np.ndarray) -> np.ndarray:
-    """Distance of every node from the source in its own cell."""
-    return np.asarray(dijkstra(inside, directed=True, indices=sources, min_only=True))
+def _first_hops(before: np.ndarray, medoids: np.ndarray) -> np.ndarray:
+    """The first node on the path from its medoid to every node, (n,); a medoid's is itself.
+
+    ``before (n,)`` is the node before each on its path. Every pass looks twice as far back as the one before.
+    """
+    is_medoid = np.zeros(len(before), dtype=bool)
+    is_medoid[medoids] = True
+    hop = np.where(is_medoid, np.arange(len(before)), before)
+    starts = is_medoid[hop]
+    hop[starts] = np.flatnonzero(starts)
+    while True:
+        further = hop[hop]
+        if np.array_equal(further, hop):
+            return hop
+        hop = further
+
+
+def _nearest_members(coordinates: np.ndarray, targets: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The member of every cell that is nearest to its target (K, c), for cells that have members."""
+    return _least_a_cell(np.square(coordinates - targets[label]).sum(1), label)
 
 
 def _cost(costs: np.ndarray, label: np.ndarray, weights: np.ndarray) -> np.ndarray:

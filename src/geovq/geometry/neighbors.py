@@ -22,7 +22,7 @@ LARGEST = 1e150  # of a coordinate: squares of larger ones overflow
 class NeighborIndex:
     """Nearest neighbours among ``points (n, d)``, ranked in float64.
 
-    Exact by a KD-tree in up to 8 dimensions, and by comparison with all up to 200,000 points; beyond, a graph
+    Exact by a KD-tree in up to 8 dimensions, and by comparison with all up to 100,000 points; beyond, a graph
     is searched that finds at least 99 % of the true neighbours (see ``CandidateSearch``). A query that equals
     a point always finds it first. The result for a query does not depend on the others asked with it, nor on
     threads. What the search needs is built at the first query and never pickled.
