@@ -70,7 +70,7 @@ def test_the_power_says_how_far_points_count():
 
 
 def test_a_step_looks_beyond_no_cell():
-    """Medoids are compared on the graph cut between cells, where paths are never shorter than on the whole."""
+    """Medoids are compared on the graph cut between cells, where no path is shorter than on the whole."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(200, 2))
     graph = connected(points, 5)

@@ -14,6 +14,7 @@ from geovq.geometry import (
     neighbor_graph,
     polish,
     polish_medoids,
+    swaps,
 )
 
 
@@ -30,7 +31,7 @@ def test_all_pairs_are_those_of_floyd_and_warshall():
 def test_too_many_pairs_are_refused(monkeypatch):
     graph, _ = some_graph(0)
     monkeypatch.setattr("geovq.geometry.pairs.MOST_NODES", 399)
-    with pytest.raises(InputError, match="all pairs of 400 nodes .* fewer landmarks"):
+    with pytest.raises(InputError, match=r"all pairs of 400 nodes .* fewer landmarks"):
         all_pairs(graph)
 
 
@@ -50,7 +51,8 @@ def test_after_swaps_no_single_swap_gains(seed, power):
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_searches_that_end_early_never_make_it_worse(power, monkeypatch):
-    monkeypatch.setattr(polish, "ALL_PAIRS_NODES", 100)
+    monkeypatch.setattr(polish, "ALL_POINTS", 100)
+    monkeypatch.setattr(swaps, "ALL_POINTS", 100)
     gains = []
     for seed in range(5):
         graph, _ = some_graph(seed)

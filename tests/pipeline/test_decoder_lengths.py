@@ -52,7 +52,7 @@ def test_named_edges_pass_the_checks_of_a_run(small_config: RunConfig, kind: str
 
 def test_unknown_edges_are_refused_before_a_folder_is_made(small_config: RunConfig) -> None:
     config = with_edges(small_config, "pull-back")
-    with pytest.raises(ConfigError, match="arm 'geodesic': unknown edges 'pull-back'; did you mean 'pullback'"):
+    with pytest.raises(ConfigError, match="arm 'geodesic': unknown edges 'pull-back'; did you mean 'pull"):
         check_run(config, load(config.data))
     config = with_edges(small_config, "3")
     with pytest.raises(ConfigError, match=r"params.edges' is 3; expected text"):

@@ -107,6 +107,13 @@ class QuantizerContract:
         for name, array in quantizer.fitted_state()[0].items():
             assert getattr(again, name).tobytes() == array.tobytes(), name
 
+    def test_a_new_fit_leaves_nothing_of_the_one_before(self, spec):
+        quantizer = build("quantizer", spec, random_state=0).fit(MEANS[TRAIN], sigma=SIGMAS[TRAIN])
+        arrays, values = quantizer.fit(MEANS[TEST]).fitted_state()
+        fresh = clone(quantizer).fit(MEANS[TEST])
+        assert values == fresh.fitted_state()[1]
+        assert arrays.keys() == fresh.fitted_state()[0].keys()
+
     def test_codes_of_a_point_do_not_depend_on_the_others(self, quantizer, sigma):
         codes = quantizer.predict(MEANS[TEST], **part(sigma, TEST))
         order = np.random.default_rng(0).permutation(200)

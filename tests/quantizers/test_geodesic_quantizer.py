@@ -180,7 +180,7 @@ def test_clusters_far_apart_are_bridged_and_counted():
 def test_bridges_are_refused_on_request():
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(size=(40, 3)), rng.normal(size=(40, 3)) + 1000.0])
-    with pytest.raises(InputError, match="components.*n_neighbors"):
+    with pytest.raises(InputError, match=r"components.*n_neighbors"):
         GeodesicQuantizer(3, n_neighbors=10, allow_bridges=False).fit(points)
     whole = GeodesicQuantizer(3, n_neighbors=79, allow_bridges=False, random_state=0).fit(points)
     assert whole.graph_report_["n_bridges"] == 0

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 import geovq.quantizers.kmedoids
 from geovq.errors import InputError
-from geovq.geometry import snap_to_points
+from geovq.geometry import snap_to_points, swaps
 from geovq.quantizers import KMeansQuantizer, KMedoidsQuantizer
 from geovq.quantizers.kmedoids import medoid_of
 
@@ -104,7 +104,7 @@ def test_many_points_are_polished_with_a_sample_of_them(monkeypatch):
         KMedoidsQuantizer(6, power=1, polish=polish, random_state=0).fit(points).objectives_
         for polish in (False, True)
     )
-    monkeypatch.setattr(geovq.quantizers.kmedoids, "ALL_POINTS", 1000)
+    monkeypatch.setattr(swaps, "ALL_POINTS", 1000)
     sampled = KMedoidsQuantizer(6, power=1, polish=True, random_state=0).fit(points).objectives_
     assert whole[-1] < sampled[-1] < plain[-1]
 

@@ -19,7 +19,7 @@ from geovq.geometry.neighbors import NeighborIndex
 from geovq.geometry.pairs import all_pairs
 from geovq.geometry.paths import farthest_first, multi_source, shortest_path
 from geovq.geometry.polish import polish_medoids
-from geovq.geometry.swaps import Swapped, faster_pam, improve_by_swaps
+from geovq.geometry.swaps import Swapped, draw_candidates, faster_pam, improve_by_swaps
 
 __all__ = [
     "DATA_EDGES",
@@ -41,6 +41,7 @@ __all__ = [
     "along",
     "connect",
     "cut_between_cells",
+    "draw_candidates",
     "edge_lengths",
     "farthest_first",
     "faster_pam",

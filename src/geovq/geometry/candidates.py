@@ -12,9 +12,8 @@ from scipy.spatial import cKDTree
 from geovq.seeding import numpy_generator, threads_wanted
 
 CANDIDATES = 8  # more than asked for, because float32 ranks near-equal distances wrongly
-WIDER = 16  # times as many candidates, before a tree is asked
 ROUNDING = 2.0**-24  # of float32
-COORDINATES_A_CHUNK = 2**22
+COORDINATES_A_CHUNK = 2**18  # 2 MB of differences stay in the cache
 EXACT_POINTS = 100_000  # up to here comparing with all is as fast as building a graph and searching it
 
 # Of M 16, 24, 32 and efConstruction 40, 60, 80, on 200,000 normal points of 16 and 32 dimensions, these need
@@ -70,40 +69,29 @@ class CandidateSearch:
 
     def exactly(self, queries: np.ndarray, count: int) -> np.ndarray:
         """``nearest`` by comparison with all points."""
-        nearest = np.empty((len(queries), count), dtype=np.int64)
-        doubtful = np.arange(len(queries))
-        for width in (1, WIDER):
-            candidates = min(len(self._points), width * (count + CANDIDATES))
-            is_certain = np.empty(len(doubtful), dtype=bool)
-            rows_a_chunk = max(1, COORDINATES_A_CHUNK // (candidates * self._points.shape[1]))
-            for start in range(0, len(doubtful), rows_a_chunk):
-                part = slice(start, start + rows_a_chunk)
-                rows = doubtful[part]
-                nearest[rows], is_certain[part] = self._compared(queries[rows], count, candidates)
-            doubtful = doubtful[~is_certain]
-        if len(doubtful):
-            ranks = range(1, count + 1)
-            nearest[doubtful] = self._tree.query(queries[doubtful], ranks, workers=threads_wanted())[1]
-        return nearest
-
-    def _compared(self, queries: np.ndarray, count: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest of so many candidates, and whether no other point can be as near."""
         scaled = self._scaled(queries)
-        distances, found = self._flat.search(scaled, candidates)
+        distances, found = self._flat.search(scaled, min(len(self._points), count + CANDIDATES))
         nearest, squares = self._ranked(queries, found, count)
-        if candidates == len(self._points):
-            return nearest, np.ones(len(queries), dtype=bool)
-        # |x|^2 + |y|^2 - 2 xy is off by at most e (|x| + |y|)^2 <= e (8 |x|^2 + 2 |x - y|^2). A point that is
-        # no candidate looked at least as far as the last one that is, so it lies at least so far:
-        error = (self._points.shape[1] + 6) * ROUNDING
-        norms = np.square(scaled, dtype=np.float64).sum(1)
-        beyond = (distances[:, -1].astype(np.float64) - 8 * error * norms) / (1 + 2 * error)
-        return nearest, squares[:, -1] < beyond * self._scale**2
+        if found.shape[1] < len(self._points):
+            # |x|^2 + |y|^2 - 2 xy is off by at most e (|x| + |y|)^2 <= e (8 |x|^2 + 2 |x - y|^2). A point
+            # that is no candidate looked at least as far as the last one that is, so it lies at least so far:
+            error = (self._points.shape[1] + 6) * ROUNDING
+            norms = np.square(scaled, dtype=np.float64).sum(1)
+            beyond = (distances[:, -1].astype(np.float64) - 8 * error * norms) / (1 + 2 * error)
+            doubtful = squares[:, -1] >= beyond * self._scale**2
+            if doubtful.any():
+                ranks = range(1, count + 1)
+                nearest[doubtful] = self._tree.query(queries[doubtful], ranks, workers=threads_wanted())[1]
+        return nearest
 
     def _ranked(self, queries: np.ndarray, found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The ``count`` nearest of the candidates ``found``, equal ones by index, and squared distances."""
-        found.sort(axis=1)
-        squares = np.square(queries[:, None] - self._points[found]).sum(2)
+        found = np.sort(found, axis=1)
+        squares = np.empty(found.shape)
+        rows_a_chunk = max(1, COORDINATES_A_CHUNK // (found.shape[1] * queries.shape[1]))
+        for start in range(0, len(queries), rows_a_chunk):
+            part = slice(start, start + rows_a_chunk)
+            squares[part] = np.square(queries[part, None] - self._points[found[part]]).sum(2)
         ranks = np.argsort(squares, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(found, ranks, axis=1), np.take_along_axis(squares, ranks, axis=1)
 

@@ -42,9 +42,9 @@ def improve_medoids(
 ) -> Cells:
     """One Lloyd step: medoids moved where that lowers their cell's cost, and all nodes assigned anew.
 
-    A cell's cost is the weighted sum of ``length ** power`` over the paths from its medoid. Two candidates are
-    tried in every cell: the node nearest to the cell's mean, and the node nearest to where the paths lead on
-    average (see ``_along_paths``). All cells work at once, because on the graph cut between cells one
+    A cell's cost is the weighted sum of ``length ** power`` over the paths from its medoid. Two candidates
+    are tried in every cell: the node nearest to the cell's mean, and the node nearest to where the paths lead
+    on average (see ``_along_paths``). All cells work at once, because on the graph cut between cells one
     multi-source run serves one source a cell. Paths in the cut graph are never shorter than in the whole one,
     so a lower cost there is a lower cost: the mean cost never rises.
 

@@ -15,7 +15,8 @@ from geovq.search.cells import EqualRows
 from geovq.seeding import threads_wanted
 
 KD_TREE_DIMENSIONS = 8  # above it, comparing with every point is faster than a tree
-COORDINATES_A_CHUNK = 2**18
+COORDINATES_A_CHUNK = 2**20
+FEWEST_ROWS_A_CHUNK = 4096  # faiss compares fewer more slowly
 LARGEST = 1e150  # of a coordinate: squares of larger ones overflow
 
 
@@ -77,7 +78,7 @@ class NeighborIndex:
             order = (self._tree if queries is self.points else _tree_of(queries)).indices
         else:
             order = np.arange(len(queries))
-        rows_a_chunk = max(1, COORDINATES_A_CHUNK // self.points.shape[1])
+        rows_a_chunk = max(FEWEST_ROWS_A_CHUNK, COORDINATES_A_CHUNK // self.points.shape[1])
         for start in range(0, len(queries), rows_a_chunk):
             rows = order[start : start + rows_a_chunk]
             part = queries[rows]

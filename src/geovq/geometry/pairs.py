@@ -20,8 +20,8 @@ def all_pairs(graph: csr_matrix) -> np.ndarray:
     n = graph.shape[0]
     if n > MOST_NODES:
         raise InputError(
-            f"all pairs of {n} nodes are {4e-9 * n**2:.0f} GB; expected at most {MOST_NODES} nodes; use fewer "
-            "landmarks, or GeodesicQuantizer, which needs no pairs"
+            f"all pairs of {n} nodes are {4e-9 * n**2:.0f} GB; expected at most {MOST_NODES} nodes; use "
+            "fewer landmarks, or GeodesicQuantizer, which needs no pairs"
         )
     lengths = np.empty((n, n), dtype=np.float32)
     for start in range(0, n, ROWS_A_CHUNK):

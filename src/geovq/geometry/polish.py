@@ -8,13 +8,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from geovq.geometry.pairs import all_pairs
 from geovq.geometry.medoids import Cells
-from geovq.geometry.swaps import improve_by_swaps
-from geovq.seeding import numpy_generator
+from geovq.geometry.pairs import all_pairs
+from geovq.geometry.swaps import ALL_POINTS, draw_candidates, improve_by_swaps
 
-ALL_PAIRS_NODES = 10_000  # up to here every node is a candidate, and all distances are held: 0.4 GB
-CANDIDATES_A_CODE = 20
 REACH = 2.0  # of a cell's radius: beyond it lie the cells after the next
 SOURCES_A_SEARCH = 16
 
@@ -22,10 +19,10 @@ SOURCES_A_SEARCH = 16
 def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: int, seed: int) -> Cells:
     """Eager swaps of medoids with other nodes until none of the candidates lowers the mean cost.
 
-    Up to 10,000 nodes this is FasterPAM from the given medoids: every node is a candidate and all distances
-    are known. On larger graphs 20 nodes a medoid are drawn, and distances are searched to twice the radius of
-    the cell that a node lies in. What is not known counts as infinite, so a swap that looks like a gain is
-    one.
+    Up to 10,000 nodes this is FasterPAM from the given medoids: every node is a candidate and all distances,
+    0.4 GB at most, are known. On larger graphs 20 nodes a medoid are drawn, and distances are searched to
+    twice the radius of the cell that a node lies in. What is not known counts as infinite, so a swap that
+    looks like a gain is one.
 
     Parameters
     ----------
@@ -39,20 +36,13 @@ def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: 
     CLARA, and CLARANS algorithms", Information Systems 2021.
     """
     n = graph.shape[0]
-    generator = numpy_generator(seed, "candidates")
-    columns: Callable[[np.ndarray], np.ndarray]
-    if n <= ALL_PAIRS_NODES:
-        columns, candidates = all_pairs(graph).__getitem__, np.arange(n)
-    else:
-        columns = _limited_columns(graph, cells)
-        candidates = generator.choice(n, min(n, CANDIDATES_A_CODE * len(cells.medoids)), replace=False)
     swapped = improve_by_swaps(
-        columns,
+        all_pairs(graph).__getitem__ if n <= ALL_POINTS else _limited_columns(graph, cells),
         cells.medoids,
         n_points=n,
         weights=weights,
         power=power,
-        candidates=generator.permutation(candidates),
+        candidates=draw_candidates(n, len(cells.medoids), seed),
     )
     polished = Cells.around(graph, swapped.medoids)
     better = polished.mean_cost(weights, power) < cells.mean_cost(weights, power)

@@ -17,6 +17,8 @@ MIN_GAIN = 1e-12  # relative: less is rounding, and following it need not end
 ENTRIES_A_CHUNK = 2**20
 COLUMNS_A_FETCH = 16  # at least: searches of a graph are cheaper together
 MAX_PASSES = 100
+ALL_POINTS = 10_000  # up to here every point is a candidate
+CANDIDATES_A_MEDOID = 20
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,12 @@ def improve_by_swaps(
         n_columns += len(points)
         in_vain = since if swaps else in_vain + since
     return Swapped(table.medoids, table.cost, n_swaps, n_columns, in_vain >= len(candidates))
+
+
+def draw_candidates(n_points: int, n_medoids: int, seed: int) -> np.ndarray:
+    """Candidates in random order, int64: all points up to 10,000, above 20 a medoid."""
+    count = n_points if n_points <= ALL_POINTS else min(n_points, CANDIDATES_A_MEDOID * n_medoids)
+    return numpy_generator(seed, "candidates").choice(n_points, count, replace=False)
 
 
 def faster_pam(

@@ -13,7 +13,9 @@ from geovq.models.model import AutoencoderModel
 
 
 class VAE(AutoencoderModel):
-    """Convolutional VAE with a flat latent or a latent map (Kingma & Welling 2014; beta of Higgins et al. 2017).
+    """Convolutional VAE with a flat latent or a latent map.
+
+    Sources: Kingma & Welling 2014; beta of Higgins et al. 2017.
 
     Parameters
     ----------

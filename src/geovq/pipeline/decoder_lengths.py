@@ -10,7 +10,7 @@ from geovq.quantizers import Quantizer
 
 
 def measure_with(quantizer: Quantizer, decoder: nn.Module, latents: np.ndarray) -> None:
-    """Let a quantizer whose ``edges`` are called ``chord``, ``pullback`` or ``fisher`` measure with ``decoder``.
+    """Let a quantizer with ``edges`` called ``chord``, ``pullback`` or ``fisher`` measure with ``decoder``.
 
     Parameters
     ----------

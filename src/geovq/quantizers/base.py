@@ -83,6 +83,9 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         Raises ``InputError`` (a ``ValueError``) if X or sigma are not finite numbers of the right shape, or
         there are more codes than points.
         """
+        # Some attributes exist with sigma or some parameters alone: none may be left of an earlier fit.
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)
         points = check_points(self, X, reset=True)
         sigma = check_sigma(sigma, points)
         check_count("n_codes", self.n_codes)

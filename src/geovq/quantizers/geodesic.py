@@ -101,7 +101,7 @@ class GeodesicQuantizer(GraphQuantizer):
         graph = self._neighbor_graph(nodes, index)
         cells = Cells.around(graph, self._start(graph, index.points, node, seed))
         cells = self._lloyd(graph, cells, index.points, weights, seed)
-        self._set_codes(latents, nodes, node, index, cells.medoids, cells.distance, cells.label)
+        self._set_codes(latents, nodes, node, index, cells)
 
     def _start(self, graph: csr_matrix, coordinates: np.ndarray, node: np.ndarray, seed: int) -> np.ndarray:
         """The first medoids, int64 (K,); all nodes if there are no more than codes."""

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
-from geovq.geometry import EdgeLengths, Latents, NeighborIndex, edge_lengths, neighbor_graph
+from geovq.geometry import Cells, EdgeLengths, Latents, NeighborIndex, edge_lengths, neighbor_graph
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_choice, check_count, check_flag
 from geovq.search import cell_means, distinct_rows, sample_rows
@@ -101,50 +101,38 @@ class GraphQuantizer(Quantizer):
         return np.arange(n_nodes)
 
     def _set_codes(
-        self,
-        latents: Latents,
-        nodes: Latents,
-        node: np.ndarray,
-        index: NeighborIndex,
-        medoids: np.ndarray,
-        distance: np.ndarray,
-        label: np.ndarray,
+        self, latents: Latents, nodes: Latents, node: np.ndarray, index: NeighborIndex, cells: Cells
     ) -> None:
-        """Take over medoids (nodes), and every node's distance to its medoid and label.
-
-        ``node`` says which node each of ``latents`` is.
-        """
+        """Take over the codebook and what attaching needs. ``node`` says which node each latent is."""
         edges = edge_lengths(self.edges)
-        cells = label[node]
+        label, n_cells = cells.label[node], len(cells.medoids)
         nodes = edges.prepared(nodes)
-        codebook, codebook_sigma = nodes.means[medoids], None
-        if nodes.sigmas is not None:
-            codebook_sigma = nodes.sigmas[medoids]
+        codebook = nodes.means[cells.medoids]
+        codebook_sigma = None if nodes.sigmas is None else nodes.sigmas[cells.medoids]
         if self.centers == "mean":
-            codebook = edges.cell_centers(latents, cells, len(medoids)).astype(codebook.dtype)
+            codebook = edges.cell_centers(latents, label, n_cells).astype(codebook.dtype)
             if latents.sigmas is not None:
-                codebook_sigma = cell_means(latents.sigmas, cells, len(medoids))[0]
+                codebook_sigma = cell_means(latents.sigmas, label, n_cells)[0]
         # Codes that are left over repeat the first one, so that they lose every tie and are never used.
-        rows = np.concatenate(
-            [np.arange(len(medoids)), np.zeros(self.n_codes - len(medoids), dtype=np.int64)]
-        )
+        rows = np.concatenate([np.arange(n_cells), np.zeros(self.n_codes - n_cells, dtype=np.int64)])
         self.codebook_ = codebook[rows]
         if codebook_sigma is not None:
             self.codebook_sigma_ = codebook_sigma[rows].astype(codebook.dtype)
         if nodes.metrics is not None:
             self.codebook_metric_ = nodes.metrics.mean(0, keepdims=True, dtype=np.float64)
-        rows = sample_rows(len(latents), COMPARED, seed=0)
-        some = latents.take(rows)
-        nearest = self._nearest(
-            as_tensor(some.means), None if some.sigmas is None else as_tensor(some.sigmas)
-        )
-        self.nearest_disagreement_ = float((nearest.numpy() != cells[rows]).mean())
+        self.nearest_disagreement_ = self._disagreement(latents, label)
         if self.assignment == "graph":
-            self.nodes_, self.node_distances_, self.node_codes_ = nodes.means, distance, label
+            self.nodes_, self.node_distances_, self.node_codes_ = nodes.means, cells.distance, cells.label
             for name, array in (("node_sigmas_", nodes.sigmas), ("node_metrics_", nodes.metrics)):
                 if array is not None:
                     setattr(self, name, array)
             self._index = index
+
+    def _disagreement(self, latents: Latents, label: np.ndarray) -> float:
+        rows = sample_rows(len(latents), COMPARED, seed=0)
+        some = latents.take(rows)
+        sigmas = None if some.sigmas is None else as_tensor(some.sigmas)
+        return float((self._nearest(as_tensor(some.means), sigmas).numpy() != label[rows]).mean())
 
     def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
         if self.takes_sigma and sigma is None:

@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from geovq.geometry import improve_by_swaps, snap_to_points
+from geovq.geometry import draw_candidates, improve_by_swaps, snap_to_points
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_count, check_flag, check_power
 from geovq.search import cell_means, distinct_rows, kmeans, nearest_codes, nearest_codes_and_distances
-from geovq.seeding import numpy_generator
 
-ALL_POINTS = 10_000  # up to here every point is a candidate for a swap
-CANDIDATES_A_CODE = 20
 POINTS_A_STEP = 32  # whose distances to all of a cell are taken together
 
 
@@ -138,16 +135,14 @@ class KMedoidsQuantizer(Quantizer):
         return np.array([rows[medoid_of(points[rows], weights[rows])] for rows in members])
 
     def _swapped(self, points: np.ndarray, weights: np.ndarray, medoids: np.ndarray, seed: int) -> np.ndarray:
-        n = len(points)
-        count = n if n <= ALL_POINTS else min(n, CANDIDATES_A_CODE * self.n_codes)
         metric = "sqeuclidean" if self.power == 2 else "euclidean"
         return improve_by_swaps(
             lambda rows: cdist(points[rows], points, metric).astype(points.dtype, copy=False),
             medoids,
-            n_points=n,
+            n_points=len(points),
             weights=weights,
             power=1,  # of the metric, which is already squared
-            candidates=numpy_generator(seed, "candidates").choice(n, count, replace=False),
+            candidates=draw_candidates(len(points), self.n_codes, seed),
         ).medoids
 
     def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:

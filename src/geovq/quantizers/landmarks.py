@@ -82,7 +82,7 @@ class LandmarkGeodesicQuantizer(GraphQuantizer):
             medoids = faster_pam(paths, self.n_codes, start, power=self.power, weights=weights).medoids
         cells = Cells.around(graph, medoids)
         self.objective_ = cells.mean_cost(weights, self.power)
-        self._set_codes(landmarks, nodes, node, index, cells.medoids, cells.distance, cells.label)
+        self._set_codes(landmarks, nodes, node, index, cells)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
