@@ -80,8 +80,9 @@ class CandidateSearch:
             beyond = (distances[:, -1].astype(np.float64) - 8 * error * norms) / (1 + 2 * error)
             doubtful = squares[:, -1] >= beyond * self._scale**2
             if doubtful.any():
-                ranks = range(1, count + 1)
-                nearest[doubtful] = self._tree.query(queries[doubtful], ranks, workers=threads_wanted())[1]
+                asking, ranks = queries[doubtful], range(1, count + 1)
+                found = self._tree.query(asking, ranks, workers=threads_wanted())[1]
+                nearest[doubtful] = self._ranked(asking, found, count)[0]
         return nearest
 
     def _ranked(self, queries: np.ndarray, found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +142,7 @@ class CandidateSearch:
         index.hnsw.efConstruction = BUILDING_EFFORT
         threads = faiss.omp_get_max_threads()
         if not hasattr(faiss, "hnsw_add_vertices_deterministic"):
-            # Before faiss 1.15 the links depend on which of several threads gets hold of a point first.
+            # In older versions the links depend on which of several threads gets hold of a point first.
             faiss.omp_set_num_threads(1)
         try:
             index.add(self._scaled(self._points))

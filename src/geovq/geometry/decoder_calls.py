@@ -15,7 +15,7 @@ from geovq.geometry.jacobian_products import has_derivative, jvp
 Decoder = nn.Module | Callable[[Tensor], Tensor]
 """Latents (N, *latent_shape) -> images (N, ...), row by row in eval mode."""
 
-LARGEST_BATCH, NUMBERS_A_BATCH = 256, 2**22  # of latents, and of output numbers: more would leave the cache
+LARGEST_BATCH, NUMBERS_A_BATCH = 128, 2**22  # of latents, and of output numbers: more would leave the cache
 SMALLEST_PROBABILITY = 1e-6
 DIFFERENTIABLE = "PyTorch operations from latents to images, all with forward derivatives"
 

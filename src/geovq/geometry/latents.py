@@ -30,10 +30,13 @@ class Latents:
 
     def take(self, index: np.ndarray | slice) -> Latents:
         """The points with these numbers."""
-        rows = np.arange(len(self)) if self.rows is None else self.rows
+        if self.rows is not None:
+            rows = self.rows[index]
+        else:
+            rows = np.arange(len(self))[index] if isinstance(index, slice) else index
         return Latents(
             self.means[index],
             None if self.sigmas is None else self.sigmas[index],
             self.metrics if self.metrics is None or len(self.metrics) == 1 else self.metrics[index],
-            rows[index],
+            rows,
         )
