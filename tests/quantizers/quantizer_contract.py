@@ -255,6 +255,20 @@ class QuantizerContract:
             with pytest.raises(NotFittedError):
                 call()
 
+    @pytest.mark.parametrize("shape", [(0, 4), (400, 0), (400,), (10, 10, 4)])
+    def test_arrays_without_points_are_refused(self, spec, shape):
+        with pytest.raises(InputError, match=r"^X: (Found array with|Expected 2D)"):
+            build("quantizer", spec).fit(np.zeros(shape))
+
+    def test_constant_columns_are_kept(self, spec, sigma):
+        points = MEANS.copy()
+        points[:, [0, 2]] = 3.0, 0.0
+        quantizer = build("quantizer", spec, n_codes=16, random_state=0)
+        quantizer.fit(points[TRAIN], **part(sigma, TRAIN))
+        quantized = quantizer.transform(points[TEST], **part(sigma, TEST))
+        np.testing.assert_allclose(quantized[:, [0, 2]], points[TEST][:, [0, 2]], atol=1e-6)
+        assert len(np.unique(quantized, axis=0)) > 8
+
     def test_few_distinct_points_are_coded_exactly(self, spec):
         points = np.repeat(MEANS[:3], 5, axis=0)
         with pytest.warns(UserWarning, match="codes will never be used"):

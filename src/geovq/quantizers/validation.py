@@ -23,7 +23,8 @@ def check_points(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
             estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, order="C"
         )
     except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from None
+        message = " ".join(str(error).split())
+        raise InputError(message if message.startswith("X ") else f"X: {message}") from None
     check_finite("X", points)
     return points
 
