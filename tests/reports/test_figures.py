@@ -118,3 +118,14 @@ def test_labelled_rows_keep_every_pixel():
     np.testing.assert_array_equal(shown[14 : 14 + first.shape[0], left : left + first.shape[1]], first)
     assert (shown[14 : 14 + first.shape[0], :left] < 128).any()  # the label is there
     assert sheet.alt == "The same test images in 2 rows: original, k-means."
+
+
+def test_stages_of_an_earlier_run_have_no_time_of_this_one() -> None:
+    stages = (
+        StageCost("train", 0.01, "vae", 0, reused=True),
+        StageCost("train", 8.0, "vae", 1, 300.0),
+        StageCost("latents", 0.02, "vae", 0, reused=True),
+    )
+    train, latents = cost_table(stages).rows
+    assert [cell.text for cell in train.cells] == ["1", "8 s", "8 s", "300"]
+    assert [cell.text for cell in latents.cells] == ["0", "taken from an earlier run", "–", "–"]

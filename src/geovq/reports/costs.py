@@ -10,7 +10,7 @@ from geovq.reports.run_files import StageCost
 from geovq.reports.tables import Cell, Column, Row, Table
 
 COLUMNS = (
-    Column("times run", about="How often the stage ran: once a seed, or once in all."),
+    Column("times run", about="How often the stage ran in this run: once a seed, or once in all."),
     Column("time", about="Wall-clock time of one run of the stage, mean over seeds."),
     Column("time in all", about="Wall-clock time of the stage, summed over seeds."),
     Column("peak memory", "MB", about="Largest resident memory of the process up to the end of the stage."),
@@ -42,14 +42,17 @@ def machine_words(machine: Mapping[str, Any]) -> str:
 
 
 def _row(stage: str, arm: str, costs: Sequence[StageCost]) -> Row:
-    seconds = total_seconds(costs)
-    memory = [cost.peak_memory_mb for cost in costs if cost.peak_memory_mb is not None]
+    ran = [cost for cost in costs if not cost.reused]
+    if not ran:
+        return Row(stage, arm, (Cell("0"), Cell("taken from an earlier run"), Cell("–"), Cell("–")))
+    seconds = total_seconds(ran)
+    memory = [cost.peak_memory_mb for cost in ran if cost.peak_memory_mb is not None]
     return Row(
         stage,
         arm,
         (
-            Cell(str(len(costs))),
-            Cell(duration(seconds / len(costs))),
+            Cell(str(len(ran))),
+            Cell(duration(seconds / len(ran))),
             Cell(duration(seconds)),
             Cell(rounded(max(memory)) if memory else "–"),
         ),

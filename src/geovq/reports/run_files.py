@@ -73,13 +73,17 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class StageCost:
-    """Time and memory of one stage; ``arm`` and ``seed`` are None where a stage serves all of them."""
+    """Time and memory of one stage; ``arm`` and ``seed`` are None where a stage serves all of them.
+
+    ``reused``: taken from an earlier run, so that seconds are those of copying it.
+    """
 
     stage: str
     seconds: float
     arm: str | None = None
     seed: int | None = None
     peak_memory_mb: float | None = None
+    reused: bool = False
 
     def __post_init__(self) -> None:
         _check_amount("seconds", self.seconds)
