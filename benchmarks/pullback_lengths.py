@@ -32,7 +32,7 @@ IMAGE_SHAPE = (1, 28, 28)
 N_NEIGHBORS, N_RUNS = 15, 5
 N_SAMPLED, N_ONE_BY_ONE, N_FULL_JACOBIANS, N_NODES = 20_000, 500, 64, 2_000
 N_EXACT, N_PIECES = 2_000, 64  # edges whose lengths are compared with a polyline of many pieces
-BATCH = 256
+BATCH = 128
 
 
 def main() -> None:
