@@ -1,0 +1,1 @@
+"""The measurements and figures of docs/concepts.md, one idea a file."""
