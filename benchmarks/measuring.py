@@ -51,8 +51,8 @@ def timed_command(command: Sequence[str]) -> tuple[float, float]:
 
 
 def row(name: str, value: float, unit: str, target: str | float | None = None) -> dict[str, Any]:
-    """One figure, to four digits."""
-    figure = {"name": name, "value": float(f"{value:.4g}"), "unit": unit}
+    """One figure: a count as it is, anything else to four digits."""
+    figure = {"name": name, "value": value if isinstance(value, int) else float(f"{value:.4g}"), "unit": unit}
     return figure if target is None else {**figure, "target": target}
 
 
