@@ -64,6 +64,17 @@ def test_compact_files_use_the_mean_metric(fitted, tmp_path):
     assert fitted.nearest_disagreement_ == pytest.approx(disagreement)
 
 
+def test_nearest_assignment_is_what_the_compact_file_has(fitted, kind, tmp_path):
+    edges = DECODER_EDGES[kind](sigmoid_decoder(), MEANS[TRAIN])
+    nearest = GeodesicQuantizer(12, n_neighbors=8, edges=edges, assignment="nearest", random_state=0)
+    nearest.fit(MEANS[TRAIN])
+    assert "node_metrics_" not in nearest.fitted_state()[0]
+    fitted.save(tmp_path / "q", compact=True)
+    compact = Quantizer.load(tmp_path / "q")
+    np.testing.assert_allclose(nearest.codebook_metric_, compact.codebook_metric_, rtol=1e-6)
+    np.testing.assert_array_equal(nearest.predict(MEANS[TEST]), compact.predict(MEANS[TEST]))
+
+
 def test_as_a_module_it_gives_the_same_codes(fitted):
     module = fitted.as_module()
     codes = module(torch.from_numpy(MEANS[TEST])).codes

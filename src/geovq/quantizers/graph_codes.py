@@ -23,6 +23,7 @@ Self = TypeVar("Self", bound="GraphQuantizer")
 
 ROWS_A_CHUNK = 65536
 COMPARED = 50_000
+METRICS = 2000  # averaged for the metric of the whole codebook
 ON_NODES = ("nodes_", "node_sigmas_", "node_metrics_", "node_distances_", "node_codes_")
 
 
@@ -36,7 +37,7 @@ class GraphQuantizer(Quantizer):
     ----------
     codebook_ : (K, d)
     codebook_sigma_ : (K, d), sigmas of the medoids or their means over the cell, where the edges use sigma
-    codebook_metric_ : (1, d, d), the mean metric of the nodes, where the edges need a decoder
+    codebook_metric_ : (1, d, d), the mean metric of (at most 2,000 of) the nodes, for edges with a decoder
     nodes_ : (m, d), the distinct fitted points (``assignment="graph"``), with ``node_sigmas_``,
         ``node_metrics_`` (m, d, d), ``node_distances_`` (m,) and ``node_codes_`` (m,)
     graph_report_ : a ``geovq.geometry.GraphReport`` as a dictionary: edges, bridges, hubs, recall
@@ -106,7 +107,12 @@ class GraphQuantizer(Quantizer):
         """Take over the codebook and what attaching needs. ``node`` says which node each latent is."""
         edges = edge_lengths(self.edges)
         label, n_cells = cells.label[node], len(cells.medoids)
-        nodes = edges.prepared(nodes)
+        sampled = sample_rows(len(nodes), METRICS, seed=0)
+        if self.assignment == "graph":
+            nodes = edges.prepared(nodes)
+            metrics = None if nodes.metrics is None else nodes.metrics[sampled]
+        else:
+            metrics = edges.prepared(nodes.take(sampled)).metrics
         codebook = nodes.means[cells.medoids]
         codebook_sigma = None if nodes.sigmas is None else nodes.sigmas[cells.medoids]
         if self.centers == "mean":
@@ -118,8 +124,8 @@ class GraphQuantizer(Quantizer):
         self.codebook_ = codebook[rows]
         if codebook_sigma is not None:
             self.codebook_sigma_ = codebook_sigma[rows].astype(codebook.dtype)
-        if nodes.metrics is not None:
-            self.codebook_metric_ = nodes.metrics.mean(0, keepdims=True, dtype=np.float64)
+        if metrics is not None:
+            self.codebook_metric_ = metrics.mean(0, keepdims=True, dtype=np.float64)
         self.nearest_disagreement_ = self._disagreement(latents, label)
         if self.assignment == "graph":
             self.nodes_, self.node_distances_, self.node_codes_ = nodes.means, cells.distance, cells.label
