@@ -135,3 +135,25 @@ def test_a_decoder_that_returns_nan_is_refused(kind):
     edges = DECODER_EDGES[kind](Broken(), MEANS[TRAIN])
     with pytest.raises(InputError, match="decoder"):
         GeodesicQuantizer(4, edges=edges).fit(MEANS[TRAIN])
+
+
+def test_a_decoder_that_works_in_place_changes_no_latent(kind):
+    torch.manual_seed(0)
+    decoder = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 16), nn.Sigmoid())
+    latents = MEANS[TRAIN].astype(np.float32)
+    edges = DECODER_EDGES[kind](decoder, latents)
+    GeodesicQuantizer(4, edges=edges, random_state=0).fit(latents)
+    np.testing.assert_array_equal(latents, MEANS[TRAIN].astype(np.float32))
+
+
+def test_a_decoder_that_ignores_its_latents_is_refused(kind):
+    decoder = nn.Sequential(nn.Linear(4, 8), nn.Threshold(1e6, 0.5))
+    with pytest.raises(InputError, match=r"all \d+ lengths are 0|no derivative"):
+        GeodesicQuantizer(4, edges=DECODER_EDGES[kind](decoder, MEANS[TRAIN])).fit(MEANS[TRAIN])
+
+
+def test_latents_that_are_not_finite_are_named(kind):
+    latents = MEANS[TRAIN].copy()
+    latents[7, 1] = np.nan
+    with pytest.raises(InputError, match="latents have NaN or infinity in 1 of 400 rows, first in row 7"):
+        DECODER_EDGES[kind](sigmoid_decoder(), latents)

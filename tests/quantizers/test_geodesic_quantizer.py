@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from quantizer_contract import MEANS, SIGMAS, TEST, TRAIN
 from scipy.sparse.csgraph import floyd_warshall
 from sklearn.datasets import make_swiss_roll
+from sklearn.exceptions import NotFittedError
 
 from geovq.errors import InputError
 from geovq.geometry import DATA_EDGES, Latents, neighbor_graph
@@ -245,3 +246,41 @@ def test_compact_files_hold_the_codebook_and_no_nodes(edges: str, tmp_path: Path
     expected = nearest.fit(points, **given).predict(points, **given)
     np.testing.assert_array_equal(compact.predict(points, **given), expected)
     np.testing.assert_array_equal(compact.codebook_, whole.codebook_)
+
+
+def test_points_that_differ_in_sigma_alone_keep_their_own_codes():
+    rng = np.random.default_rng(0)
+    means, sigmas = rng.integers(-2, 3, (1000, 2)).astype(float), rng.uniform(0.1, 2, (1000, 2))
+    quantizer = GeodesicQuantizer(64, edges="precision", random_state=0).fit(means, sigma=sigmas)
+    codes = quantizer.predict(quantizer.nodes_, sigma=quantizer.node_sigmas_)
+    np.testing.assert_array_equal(codes, quantizer.node_codes_)
+    codes = quantizer.predict(quantizer.codebook_, sigma=quantizer.codebook_sigma_)
+    assert codes.tolist() == list(range(64))
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide):RuntimeWarning")
+def test_points_that_no_path_reaches_are_refused():
+    quantizer = GeodesicQuantizer(8, edges="precision", random_state=0).fit(MEANS, sigma=SIGMAS)
+    with pytest.raises(InputError, match="no finite length leads from 600 of 600 points"):
+        quantizer.predict(MEANS, sigma=np.full_like(MEANS, 1e-200))
+
+
+def test_a_refused_fit_leaves_no_fitted_quantizer(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    apart = np.concatenate([rng.normal(size=(40, 3)), rng.normal(size=(40, 3)) + 1000.0])
+    quantizer = GeodesicQuantizer(3, n_neighbors=5, random_state=0).fit(MEANS)
+    with pytest.raises(InputError):
+        quantizer.set_params(allow_bridges=False).fit(apart)
+    for call in (lambda: quantizer.predict(apart), lambda: quantizer.save(tmp_path / "q")):
+        with pytest.raises(NotFittedError):
+            call()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_swaps_work_in_any_unit(scale):
+    settings_ = {"n_codes": 12, "n_neighbors": 8, "polish": True, "random_state": 0}
+    plain = GeodesicQuantizer(**settings_).fit(MEANS[TRAIN])
+    scaled = GeodesicQuantizer(**settings_).fit(scale * MEANS[TRAIN])
+    assert scaled.objectives_[-1] / scale**2 == pytest.approx(plain.objectives_[-1], rel=1e-2)
+    assert len(scaled.objectives_) > 1
+    assert scaled.objectives_[-1] < 0.99 * scaled.objectives_[0]

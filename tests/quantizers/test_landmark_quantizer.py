@@ -56,3 +56,10 @@ def test_swaps_on_all_pairs_go_beyond_lloyd_on_the_full_graph():
 def test_impossible_parameters_are_refused(params, message):
     with pytest.raises(InputError, match=message):
         LandmarkGeodesicQuantizer(**params).fit(MEANS)
+
+
+def test_landmarks_among_copies_are_counted_as_landmarks():
+    points = np.concatenate([np.zeros((900, 4)), MEANS[:100]])
+    with pytest.warns(UserWarning, match="landmarks are distinct") as caught:
+        LandmarkGeodesicQuantizer(15, n_landmarks=20, random_state=0).fit(points)
+    assert caught[0].filename == __file__

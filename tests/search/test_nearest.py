@@ -101,3 +101,16 @@ def test_shapes_that_do_not_fit_are_refused(points, codebook):
 def test_weights_must_have_the_shape_of_points():
     with pytest.raises(InputError, match=r"weights have shape \(3, 1\)"):
         nearest_codes_weighted(torch.zeros(3, 2), torch.ones(3, 1), torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("far", [1e4, 1e5, 1e6])
+def test_one_code_far_away_costs_the_others_no_digits(far):
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(500, 3, generator=generator)
+    codebook = torch.cat([points[:9], torch.full((1, 3), far)])
+    expected = torch.cdist(points.double(), codebook.double()).argmin(1)
+    assert torch.equal(nearest_codes(points, codebook), expected)
+    weights = torch.rand(500, 3, generator=generator) + 0.5
+    squares = (points.double()[:, None] - codebook.double()).square()
+    expected = (squares * weights.double()[:, None]).sum(2).argmin(1)
+    assert torch.equal(nearest_codes_weighted(points, weights, codebook), expected)

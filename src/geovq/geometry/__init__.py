@@ -16,7 +16,7 @@ from geovq.geometry.hubs import HubStatistics, hub_statistics
 from geovq.geometry.latents import Latents
 from geovq.geometry.medoids import Cells, cut_between_cells, improve_medoids, snap_to_points
 from geovq.geometry.neighbors import NeighborIndex
-from geovq.geometry.pairs import all_pairs
+from geovq.geometry.pairs import all_pairs, in_medians
 from geovq.geometry.paths import farthest_first, multi_source, shortest_path
 from geovq.geometry.polish import polish_medoids
 from geovq.geometry.swaps import Swapped, draw_candidates, faster_pam, improve_by_swaps
@@ -48,6 +48,7 @@ __all__ = [
     "hub_statistics",
     "improve_by_swaps",
     "improve_medoids",
+    "in_medians",
     "knn_graph",
     "multi_source",
     "neighbor_graph",

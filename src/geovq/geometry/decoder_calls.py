@@ -63,7 +63,7 @@ class DecoderCalls:
     def check(self) -> None:
         """Decode the first latent. Raises ``InputError`` if the decoder does not take it."""
         try:
-            features = self.features(self._first, torch.zeros(1, dtype=torch.int64))
+            features = self.features(self._first.clone(), torch.zeros(1, dtype=torch.int64))
         except (RuntimeError, TypeError) as error:
             raise self._refusal(
                 f"failed on a latent of shape {tuple(self._first.shape[1:])}: {_one_line(error)}",

@@ -74,6 +74,12 @@ class DecoderEdges(MetricEdges):
                 f"edges '{self.name}': latents have shape {tuple(self.latents.shape)}; expected flat ones "
                 "(N, D) or maps (N, D, h, w), as they go into the decoder"
             )
+        wrong = ~self.latents.flatten(1).isfinite().all(1)
+        if bool(wrong.any()):
+            raise InputError(
+                f"edges '{self.name}': latents have NaN or infinity in {int(wrong.sum())} of {len(wrong)} "
+                f"rows, first in row {int(wrong.int().argmax())}; expected finite numbers"
+            )
         self.calls = self._calls(decoder, self.latents[:1], self.name)
         self._cut: TokenContexts | None = None
 
@@ -128,6 +134,13 @@ class DecoderEdges(MetricEdges):
                 images = part // contexts.tokens_a_latent
                 steps = self.calls.products(contexts.latents(images), contexts.directions(part), images)
                 metrics[start : start + size] = (steps.movedim(0, 1) @ steps.permute(1, 2, 0)).cpu()
+        wrong = np.flatnonzero(~np.isfinite(metrics.sum((1, 2))))
+        if len(wrong):
+            raise InputError(
+                f"edges '{self.name}': the metric is too large for float32 at {len(wrong)} of {len(metrics)} "
+                f"points, first at row {int(rows[wrong[0]])}; expected moderate outputs; scale the decoder's "
+                "images down"
+            )
         return replace(latents, metrics=metrics)
 
     @abstractmethod

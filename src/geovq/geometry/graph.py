@@ -183,7 +183,13 @@ def _undirected(nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lengths(latents: Latents, edges: EdgeLengths, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    return floored(measured(latents, edges, starts, ends))
+    lengths = measured(latents, edges, starts, ends)
+    if len(lengths) and not lengths.any() and (latents.means[starts] != latents.means[ends]).any():
+        raise InputError(
+            f"edges '{edges.name}': all {len(lengths)} lengths are 0, though the points differ; expected "
+            "lengths that tell points apart; check that the decoder depends on its latents, or rescale points"
+        )
+    return floored(lengths)
 
 
 def _symmetric(n: int, starts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> csr_matrix:

@@ -12,6 +12,11 @@ MOST_NODES = 30_000  # 3.6 GB
 ROWS_A_CHUNK = 512
 
 
+def in_medians(graph: csr_matrix) -> csr_matrix:
+    """The graph with its lengths in units of their median, so that float32 holds paths and their squares."""
+    return graph if graph.nnz == 0 else graph / float(np.median(graph.data))
+
+
 def all_pairs(graph: csr_matrix) -> np.ndarray:
     """Path lengths between all nodes of a symmetric graph, float32 (n, n): 4 n^2 bytes.
 

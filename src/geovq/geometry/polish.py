@@ -9,10 +9,11 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from geovq.geometry.medoids import Cells
-from geovq.geometry.pairs import all_pairs
-from geovq.geometry.swaps import ALL_POINTS, draw_candidates, improve_by_swaps
+from geovq.geometry.pairs import all_pairs, in_medians
+from geovq.geometry.swaps import ALL_POINTS, MAX_PASSES, draw_candidates, improve_by_swaps
 
-REACH = 2.0  # of a cell's radius: beyond it lie the cells after the next
+MOST_OF_A_CELL = 0.75  # of its nodes lie within what counts as its radius: a few far ones would multiply it
+REACH = 1.5  # of that radius: beyond it few nodes are nearer to a candidate than to their medoid
 SOURCES_A_SEARCH = 16
 
 
@@ -20,9 +21,9 @@ def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: 
     """Eager swaps of medoids with other nodes until none of the candidates lowers the mean cost.
 
     Up to 10,000 nodes this is FasterPAM from the given medoids: every node is a candidate and all distances,
-    0.4 GB at most, are known. On larger graphs 20 nodes a medoid are drawn, and distances are searched to
-    twice the radius of the cell that a node lies in. What is not known counts as infinite, so a swap that
-    looks like a gain is one.
+    0.4 GB at most, are known. On larger graphs 20 nodes a medoid are drawn and tried once, and distances are
+    searched as far as the cell of a medoid reaches, or one and a half radii of the cell that a candidate lies
+    in. What is not known counts as infinite, so a swap that looks like a gain is one.
 
     Parameters
     ----------
@@ -36,13 +37,17 @@ def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: 
     CLARA, and CLARANS algorithms", Information Systems 2021.
     """
     n = graph.shape[0]
+    whole, scaled = n <= ALL_POINTS, in_medians(graph)
     swapped = improve_by_swaps(
-        all_pairs(graph).__getitem__ if n <= ALL_POINTS else _limited_columns(graph, cells),
+        all_pairs(scaled).__getitem__
+        if whole
+        else _limited_columns(scaled, Cells.around(scaled, cells.medoids)),
         cells.medoids,
         n_points=n,
         weights=weights,
         power=power,
         candidates=draw_candidates(n, len(cells.medoids), seed),
+        max_passes=MAX_PASSES if whole else 1,
     )
     polished = Cells.around(graph, swapped.medoids)
     better = polished.mean_cost(weights, power) < cells.mean_cost(weights, power)
@@ -50,9 +55,13 @@ def polish_medoids(graph: csr_matrix, cells: Cells, weights: np.ndarray, power: 
 
 
 def _limited_columns(graph: csr_matrix, cells: Cells) -> Callable[[np.ndarray], np.ndarray]:
-    radius = np.zeros(len(cells.medoids))
-    np.maximum.at(radius, cells.label, cells.distance)
-    reach = REACH * radius[cells.label]
+    order = np.lexsort((cells.distance, cells.label))
+    ends = np.cumsum(np.bincount(cells.label))
+    starts = np.concatenate([[0], ends[:-1]])
+    inner = order[starts + (MOST_OF_A_CELL * (ends - 1 - starts)).astype(np.int64)]
+    reach = REACH * cells.distance[inner][cells.label]
+    # A medoid must reach all of its cell; the last bit of a sum may differ from search to search.
+    reach[cells.medoids] = (1 + 1e-9) * cells.distance[order[ends - 1]]
 
     def columns(nodes: np.ndarray) -> np.ndarray:
         lengths = np.empty((len(nodes), graph.shape[0]), dtype=np.float32)

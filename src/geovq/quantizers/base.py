@@ -100,7 +100,7 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
 
     def predict(self, X: Any, *, sigma: Any = None) -> np.ndarray:
         """Codes of ``X (n, d)``: int64 (n,), or (n, L) for L levels; ties go to the lowest code."""
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
         sigma = check_sigma(sigma, points, self.uses_sigma_)
         codes = self._encode(as_tensor(points), None if sigma is None else as_tensor(sigma))
@@ -108,19 +108,19 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
 
     def transform(self, X: Any, *, sigma: Any = None) -> np.ndarray:
         """Every point replaced by the vector of its code, (n, d); float32 stays float32, else float64."""
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
         vectors = self.inverse_transform(self.predict(points, sigma=sigma))
         return vectors.astype(points.dtype, copy=False)
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Vectors (n, d) of codes (n,) or (n, L). Raises ``InputError`` for a code that does not exist."""
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         return self.look_up(self.codebook_, check_codes(codes, self.codebook_))
 
     def score(self, X: Any, y: Any = None, *, sigma: Any = None) -> float:
         """Minus the squared Euclidean distance to the quantized point, averaged over points."""
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
         errors = points.astype(np.float64) - self.transform(points, sigma=sigma)
         return -float(np.square(errors).sum(1).mean())
@@ -135,7 +135,7 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted quantizer to a folder: ``config.json``, ``model.safetensors``, hashes of both."""
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         arrays, values = self.fitted_state()
         config = {
             "type": "quantizer",
@@ -166,7 +166,7 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         """The fitted quantizer as an ``nn.Module`` with the interface of the trainable layers."""
         from geovq.quantizers.module import FittedQuantizer
 
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         return FittedQuantizer(self)
 
     def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class GeodesicQuantizer(GraphQuantizer):
     power : 2 for squared path lengths, 1 for path lengths as in k-medoids
     init : ``"kmeans"``; ``"random"`` points; or ``"farthest"``, farthest-first over the graph
     polish : finish by swaps of medoids with other points, which leave the optima where Lloyd's algorithm gets
-        stuck. Holds K x n float32 (all n x n up to 10,000 points) and takes about ten times as long
+        stuck. Holds K x n float32 (all n x n up to 10,000 points) and takes some 20 times as long
     n_iterations : Lloyd iterations at most; they end when one lowers the objective by less than 0.2 %
     assignment : of new points: ``"graph"``, or ``"nearest"`` code in the metric of the edges, which makes
         the fitted quantizer as small as its codebook; ``nearest_disagreement_`` says how often they differ
@@ -99,21 +100,25 @@ class GeodesicQuantizer(GraphQuantizer):
         weights = np.bincount(node).astype(np.float64)
         index = NeighborIndex(edge_lengths(self.edges).coordinates(nodes))
         graph = self._neighbor_graph(nodes, index)
-        cells = Cells.around(graph, self._start(graph, index.points, node, seed))
+        if len(nodes) <= self.n_codes:
+            start = self._all_nodes(len(nodes))
+        else:
+            start = self._start(graph, index.points, node, seed)
+        cells = Cells.around(graph, start)
         cells = self._lloyd(graph, cells, index.points, weights, seed)
         self._set_codes(latents, nodes, node, index, cells)
 
     def _start(self, graph: csr_matrix, coordinates: np.ndarray, node: np.ndarray, seed: int) -> np.ndarray:
-        """The first medoids, int64 (K,); all nodes if there are no more than codes."""
+        """The first medoids, int64 (K,), fewer than there are nodes."""
         n_nodes = len(coordinates)
-        if n_nodes <= self.n_codes:
-            return self._all_nodes(n_nodes)
         generator = numpy_generator(seed, "start")
         if self.init == "random":
             return generator.choice(n_nodes, self.n_codes, replace=False)
         if self.init == "farthest":
             return farthest_first(graph, self.n_codes, int(generator.integers(n_nodes)))
-        means = kmeans(coordinates[node], self.n_codes, seed)
+        with warnings.catch_warnings():  # nodes that differ in sigma alone have one place here, but own codes
+            warnings.simplefilter("ignore", UserWarning)
+            means = kmeans(coordinates[node], self.n_codes, seed)
         return snap_to_points(coordinates, means, NeighborIndex(means).query(coordinates, 1)[:, 0])
 
     def _lloyd(

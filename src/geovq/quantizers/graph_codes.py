@@ -14,10 +14,12 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
+from geovq.errors import InputError
 from geovq.geometry import Cells, EdgeLengths, Latents, NeighborIndex, edge_lengths, neighbor_graph
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_choice, check_count, check_flag
 from geovq.search import cell_means, distinct_rows, sample_rows
+from geovq.search.cells import EqualRows
 
 Self = TypeVar("Self", bound="GraphQuantizer")
 
@@ -73,8 +75,7 @@ class GraphQuantizer(Quantizer):
 
         Equal points would be each other's only neighbours, cut off from the rest: they become one node.
         """
-        both = [latents.means] if latents.sigmas is None else [latents.means, latents.sigmas]
-        first, node = distinct_rows(np.concatenate(both, axis=1))
+        first, node = distinct_rows(_joined(latents))
         # Leaf by leaf of a tree: shortest paths then run through memory as they run through space.
         order = cKDTree(latents.means[first], balanced_tree=False, compact_nodes=False).indices
         rank = np.empty_like(order)
@@ -90,14 +91,14 @@ class GraphQuantizer(Quantizer):
         self.graph_report_ = asdict(graph.report)
         return graph.lengths
 
-    def _all_nodes(self, n_nodes: int) -> np.ndarray:
+    def _all_nodes(self, n_nodes: int, what: str = "points") -> np.ndarray:
         """Every node as a medoid, for at least as many codes as nodes; warns of codes that are left over."""
         if n_nodes < self.n_codes:
             warnings.warn(
-                f"n_codes is {self.n_codes}, but only {n_nodes} points are distinct; "
+                f"n_codes is {self.n_codes}, but only {n_nodes} {what} are distinct; "
                 f"{self.n_codes - n_nodes} codes will never be used",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         return np.arange(n_nodes)
 
@@ -132,7 +133,7 @@ class GraphQuantizer(Quantizer):
             for name, array in (("node_sigmas_", nodes.sigmas), ("node_metrics_", nodes.metrics)):
                 if array is not None:
                     setattr(self, name, array)
-            self._index = index
+            self._make_searchable(index)
 
     def _disagreement(self, latents: Latents, label: np.ndarray) -> float:
         rows = sample_rows(len(latents), COMPARED, seed=0)
@@ -155,21 +156,27 @@ class GraphQuantizer(Quantizer):
     def _attached(self, latents: Latents) -> np.ndarray:
         """Codes (n,) of points joined to the graph at their nearest nodes."""
         edges, nodes = edge_lengths(self.edges), self._nodes()
+        own = self._own_nodes.find(_joined(latents))
         count = min(self.n_neighbors + 1, len(nodes))  # a fitted point counts itself
         codes = np.empty(len(latents), dtype=np.int64)
         for start in range(0, len(latents), ROWS_A_CHUNK):
             part = latents.take(slice(start, start + ROWS_A_CHUNK))
             found = self._index.query(edges.coordinates(part), count)
             paths = edges.lengths_to(part, nodes, found) + self.node_distances_[found]
-            on_node = (nodes.means[found] == part.means[:, None]).all(2)
-            if part.sigmas is not None and nodes.sigmas is not None:
-                on_node &= (nodes.sigmas[found] == part.sigmas[:, None]).all(2)
-            paths[~on_node & on_node.any(1, keepdims=True)] = np.inf
-            shortest = paths == paths.min(1, keepdims=True)
-            codes[start : start + ROWS_A_CHUNK] = np.where(
-                shortest, self.node_codes_[found], self.n_codes
-            ).min(1)
-        return codes
+            least = paths.min(1, keepdims=True)
+            lost = ~np.isfinite(least[:, 0])
+            if lost.any():
+                raise InputError(
+                    f"edges '{edges.name}': no finite length leads from {lost.sum()} of {len(part)} points "
+                    f"to the fitted ones, first from row {start + int(lost.argmax())} of X; expected points "
+                    "and sigmas of the scale that was fitted"
+                )
+            shortest = np.where(paths == least, self.node_codes_[found], self.n_codes)
+            codes[start : start + ROWS_A_CHUNK] = shortest.min(1)
+        return np.where(own >= 0, self.node_codes_[own], codes)
+
+    def _make_searchable(self, index: NeighborIndex) -> None:
+        self._index, self._own_nodes = index, EqualRows(_joined(self._nodes()))
 
     def _nodes(self) -> Latents:
         return Latents(self.nodes_, getattr(self, "node_sigmas_", None), getattr(self, "node_metrics_", None))
@@ -184,7 +191,7 @@ class GraphQuantizer(Quantizer):
         if not compact or self.assignment == "nearest":
             super().save(path)
             return
-        check_is_fitted(self)
+        check_is_fitted(self, "codebook_")
         small = type(self)(**{**self.get_params(deep=False), "assignment": "nearest"})
         for name, value in vars(self).items():
             if name.endswith("_") and name not in ON_NODES:
@@ -195,7 +202,7 @@ class GraphQuantizer(Quantizer):
         """Set the learnt attributes, and make the nodes searchable again."""
         super().restore(arrays, values)
         if self.assignment == "graph":
-            self._index = NeighborIndex(edge_lengths(self.edges).coordinates(self._nodes()))
+            self._make_searchable(NeighborIndex(edge_lengths(self.edges).coordinates(self._nodes())))
 
     def json_params(self) -> dict[str, Any]:
         """Constructor arguments as JSON values; edges by name."""
@@ -207,3 +214,10 @@ class GraphQuantizer(Quantizer):
         check_choice("centers", self.centers, ("medoid", "mean"))
         check_choice("assignment", self.assignment, ("graph", "nearest"))
         check_flag("allow_bridges", self.allow_bridges)
+
+
+def _joined(latents: Latents) -> np.ndarray:
+    """What makes two latents equal: their means and, if they have them, sigmas, (n, d) or (n, 2d)."""
+    if latents.sigmas is None:
+        return latents.means
+    return np.concatenate([latents.means, latents.sigmas], axis=1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from geovq.errors import InputError
-from geovq.geometry import Cells, EdgeLengths, NeighborIndex, all_pairs, edge_lengths, faster_pam
+from geovq.geometry import Cells, EdgeLengths, NeighborIndex, all_pairs, edge_lengths, faster_pam, in_medians
 from geovq.quantizers.graph_codes import GraphQuantizer
 from geovq.quantizers.validation import check_count, check_power
 from geovq.search import sample_rows
@@ -75,9 +75,9 @@ class LandmarkGeodesicQuantizer(GraphQuantizer):
         index = NeighborIndex(edge_lengths(self.edges).coordinates(nodes))
         graph = self._neighbor_graph(nodes, index)
         if len(nodes) <= self.n_codes:
-            medoids = self._all_nodes(len(nodes))
+            medoids = self._all_nodes(len(nodes), "landmarks")
         else:
-            paths = all_pairs(graph)
+            paths = all_pairs(in_medians(graph))
             start = derive_seed(seed, "medoids")
             medoids = faster_pam(paths, self.n_codes, start, power=self.power, weights=weights).medoids
         cells = Cells.around(graph, medoids)

@@ -35,8 +35,9 @@ def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) ->
     """
     points, codebook = _checked(points, codebook)
     with torch.autocast(points.device.type, enabled=False):
-        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin.
-        offset = codebook.mean(0)
+        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin. The median is
+        # where most codes are, even if one of them is an outlier.
+        offset = codebook.median(0).values
         centered = codebook - offset
         half_norms = centered.square().sum(1) / 2
         codes = _argmin_in_chunks(points - offset, centered, half_norms, chunk)
@@ -83,7 +84,7 @@ def nearest_codes_weighted(
         )
     weights = weights.to(points.dtype)
     with torch.autocast(points.device.type, enabled=False):
-        offset = codebook.mean(0)
+        offset = codebook.median(0).values
         centered = codebook - offset
         # w.(x - c)^2 / 2 = const - [w x, w].[c, -c^2 / 2]: one matrix product, as without weights.
         stacked = torch.cat([(points - offset) * weights, weights], dim=1)
