@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from geovq.config import Spec
 from geovq.errors import CorruptArtifactError, InputError
+from geovq.geometry import DATA_EDGES
 from geovq.quantizers.base import Quantizer
 from geovq.quantizers.module import FittedQuantizer
 from geovq.registry import FAMILIES, build, kind_of
@@ -23,7 +24,7 @@ SETTINGS = {
     "gaussian": [{"metric": "wasserstein"}, {"metric": "precision"}],
     "geodesic": [
         {"edges": edges, "centers": centers, "assignment": assignment}
-        for edges in ("euclidean", "wasserstein", "precision")
+        for edges in DATA_EDGES
         for centers, assignment in (("medoid", "graph"), ("mean", "graph"), ("mean", "nearest"))
     ],
     "kmedoids": [{}, {"power": 1, "polish": True}],
