@@ -157,3 +157,14 @@ def test_example_of_the_docstring():
     result = doctest.testmod(geovq.quantizers.kmedoids)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("exponent", [-80, 66])
+@pytest.mark.parametrize("power", [1, 2])
+def test_float32_codes_are_the_same_in_any_unit(exponent, power):
+    points = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    scaled = points * np.float32(2.0**exponent)
+    settings_ = {"n_codes": 12, "power": power, "polish": True, "random_state": 0}
+    plain, other = KMedoidsQuantizer(**settings_).fit(points), KMedoidsQuantizer(**settings_).fit(scaled)
+    np.testing.assert_array_equal(other.medoids_, plain.medoids_)
+    np.testing.assert_array_equal(other.predict(scaled), plain.predict(points))

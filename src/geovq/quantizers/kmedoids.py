@@ -136,6 +136,8 @@ class KMedoidsQuantizer(Quantizer):
 
     def _swapped(self, points: np.ndarray, weights: np.ndarray, medoids: np.ndarray, seed: int) -> np.ndarray:
         metric = "sqeuclidean" if self.power == 2 else "euclidean"
+        centered = points - points.mean(0)  # in units in which the precision of X holds squares
+        points = centered / (np.abs(centered).max() or 1)
         return improve_by_swaps(
             lambda rows: cdist(points[rows], points, metric).astype(points.dtype, copy=False),
             medoids,

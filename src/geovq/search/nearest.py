@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geovq.errors import InputError
 
+SMALLEST_SPREAD = 1e-12  # of codes: squares of much smaller or larger numbers leave the range of float32
 DISTANCES_A_CHUNK = 2**20  # 4 MB in float32: what leaves the cache costs up to five times as much
 
 
@@ -38,9 +39,12 @@ def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) ->
         # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin. The median is
         # where most codes are, even if one of them is an outlier.
         offset = codebook.median(0).values
-        centered = codebook - offset
+        points, centered = points - offset, codebook - offset
+        spread = float(centered.abs().max())
+        if spread > 0 and not SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD:
+            points, centered = points / spread, centered / spread
         half_norms = centered.square().sum(1) / 2
-        codes = _argmin_in_chunks(points - offset, centered, half_norms, chunk)
+        codes = _argmin_in_chunks(points, centered, half_norms, chunk)
     return _lowest_of_equals(codes, codebook)
 
 
