@@ -86,22 +86,6 @@ def test_others_leave_out_the_point_itself(columns):
     np.testing.assert_allclose(found, np.sort(exact, axis=1)[:, :10], atol=1e-9)
 
 
-def test_a_query_equal_to_points_finds_the_first_of_them_first(width):
-    distinct = normal(0, 600, width)
-    points = np.concatenate([distinct, np.repeat(distinct[:3], 30, axis=0)])
-    points = points[np.random.default_rng(1).permutation(len(points))]
-    index = NeighborIndex(points)
-    queries = np.concatenate([points[::4], distinct[:3], normal(2, 20, width)])
-    found = index.query(queries, 5)
-    assert all(len(set(row)) == 5 for row in found)
-    exact = cdist(queries, points)
-    assert (np.diff(np.take_along_axis(exact, found, axis=1), axis=1) >= 0).all()
-    equal = exact.min(1) == 0
-    np.testing.assert_array_equal(found[equal, 0], exact[equal].argmin(1))
-    np.testing.assert_array_equal(index.query(queries[equal], 1)[:, 0], exact[equal].argmin(1))
-    assert equal.sum() == len(queries) - 20
-
-
 def test_a_graph_search_finds_nearly_all_neighbours_and_says_how_many(small_graphs):
     points = normal(0, 4000, 40)  # so wide that the least effort does not do
     index = NeighborIndex(points)

@@ -11,7 +11,6 @@ from scipy.spatial import cKDTree
 
 from geovq.errors import InputError
 from geovq.geometry.candidates import CandidateSearch
-from geovq.search.cells import EqualRows
 from geovq.seeding import threads_wanted
 
 KD_TREE_DIMENSIONS = 8  # above it, comparing with every point is faster than a tree
@@ -24,9 +23,9 @@ class NeighborIndex:
     """Nearest neighbours among ``points (n, d)``, ranked in float64.
 
     Exact by a KD-tree in up to 8 dimensions, and by comparison with all up to 100,000 points; beyond, a graph
-    is searched that finds at least 99 % of the true neighbours (see ``CandidateSearch``). A query that equals
-    a point always finds it first. The result for a query does not depend on the others asked with it, nor on
-    threads. What the search needs is built at the first query and never pickled.
+    is searched that finds at least 99 % of the true neighbours (see ``CandidateSearch``). The result for a
+    query does not depend on the others asked with it, nor on threads. What the search needs is built at the
+    first query and never pickled.
 
     Raises
     ------
@@ -46,15 +45,14 @@ class NeighborIndex:
     def query(self, queries: np.ndarray, count: int, *, exact: bool = False) -> np.ndarray:
         """Indices int64 (m, count) of the points nearest to every query (m, d), nearest first.
 
-        The first of the points that equal a query, if there are any, comes first. ``exact`` compares with all
-        points, however many there are.
+        ``exact`` compares with all points, however many there are.
         """
         queries = _usable("queries", queries)
         self._check(count)
         nearest = np.empty((len(queries), count), dtype=np.int64)
         for rows, found in self._found(queries, count, exact):
             nearest[rows] = found
-        return _with_first(nearest, self._equal_rows.find(queries))
+        return nearest
 
     def others(self, count: int) -> np.ndarray:
         """For every point the ``count`` nearest other points, int32 (n, count); ``count < n``.
@@ -102,10 +100,6 @@ class NeighborIndex:
     def _candidates(self) -> CandidateSearch:
         return CandidateSearch(self.points)
 
-    @cached_property
-    def _equal_rows(self) -> EqualRows:
-        return EqualRows(self.points)
-
     def __getstate__(self) -> dict[str, Any]:
         return {"points": self.points}
 
@@ -114,16 +108,6 @@ def _tree_of(points: np.ndarray) -> cKDTree:
     # Split in the middle instead of at the median, it is built twice as fast; with leaves twice as large as
     # usual it is asked a tenth faster in 4 dimensions, a fifth in 8.
     return cKDTree(points, leafsize=32, balanced_tree=False)
-
-
-def _with_first(nearest: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """``nearest (m, count)`` with ``first (m,)`` moved or put to the front of its row, where it is not -1."""
-    rows = np.flatnonzero((first >= 0) & (nearest[:, 0] != first))
-    is_rest = nearest[rows] != first[rows, None]
-    is_rest[is_rest.all(1), -1] = False
-    rest = nearest[rows][is_rest].reshape(len(rows), nearest.shape[1] - 1)
-    nearest[rows] = np.concatenate([first[rows, None], rest], axis=1)
-    return nearest
 
 
 def _usable(name: str, points: np.ndarray) -> np.ndarray:
