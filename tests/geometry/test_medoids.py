@@ -3,24 +3,10 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import floyd_warshall
+from some_graphs import connected, grid_graph
 
-from geovq.geometry import Cells, Latents, cut_between_cells, improve_medoids, neighbor_graph, snap_to_points
-
-
-def connected(points, k):
-    return neighbor_graph(Latents(points), k).lengths
-
-
-def grid_graph(side):
-    """Integer lengths, so that sums are exact and ties are many."""
-    index = np.arange(side * side).reshape(side, side)
-    pairs = np.concatenate(
-        [np.c_[index[:, :-1].ravel(), index[:, 1:].ravel()], np.c_[index[:-1].ravel(), index[1:].ravel()]]
-    )
-    half = csr_matrix((np.ones(len(pairs)), pairs.T), shape=(side**2, side**2))
-    return half + half.T
+from geovq.geometry import Cells, cut_between_cells, improve_medoids, snap_to_points
 
 
 def test_cutting_keeps_only_edges_inside_cells():

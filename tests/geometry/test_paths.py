@@ -9,23 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra, floyd_warshall, minimum_spanning_tree
+from some_graphs import connected, grid_graph
 
 from geovq.errors import InputError
-from geovq.geometry import Latents, farthest_first, knn_graph, multi_source, neighbor_graph, shortest_path
-
-
-def connected(points, k):
-    return neighbor_graph(Latents(points), k).lengths
-
-
-def grid_graph(side):
-    """Integer lengths, so that sums are exact and ties are many."""
-    index = np.arange(side * side).reshape(side, side)
-    pairs = np.concatenate(
-        [np.c_[index[:, :-1].ravel(), index[:, 1:].ravel()], np.c_[index[:-1].ravel(), index[1:].ravel()]]
-    )
-    half = csr_matrix((np.ones(len(pairs)), pairs.T), shape=(side**2, side**2))
-    return half + half.T
+from geovq.geometry import Latents, farthest_first, knn_graph, multi_source, shortest_path
 
 
 def random_graph(rng, n):
