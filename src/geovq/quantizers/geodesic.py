@@ -46,7 +46,7 @@ class GeodesicQuantizer(GraphQuantizer):
     power : 2 for squared path lengths, 1 for path lengths as in k-medoids
     init : ``"kmeans"``; ``"random"`` points; or ``"farthest"``, farthest-first over the graph
     polish : finish by swaps of medoids with other points, which leave the optima where Lloyd's algorithm gets
-        stuck. Holds K x n float32 (all n x n up to 10,000 points) and takes some 20 times as long
+        stuck. Holds K x n float32 (all n x n up to 10,000 points), and takes many times as long
     n_iterations : Lloyd iterations at most; they end when one lowers the objective by less than 0.2 %
     assignment : of new points: ``"graph"``, or ``"nearest"`` code in the metric of the edges, which makes
         the fitted quantizer as small as its codebook; ``nearest_disagreement_`` says how often they differ
