@@ -89,7 +89,7 @@ def _paths(run: Context, name: str, seed: int) -> tuple[dict[str, Any], dict[str
     latents = means[rows].reshape(len(rows), -1)
     labels = None if images.labels is None else images.labels[rows]
     n_neighbors = min(N_NEIGHBORS, len(rows) - 1)
-    flat_decoder = nn.Sequential(nn.Unflatten(1, model.latent_shape), model.decoder).eval()
+    flat_decoder = nn.Sequential(nn.Unflatten(1, model.latent_shape), model.decoder)
     graph = neighbor_graph(Latents(latents), n_neighbors, ChordEdges(flat_decoder, latents))
     pairs: list[dict[str, Any]] = []
     tensors: dict[str, list[np.ndarray]] = {}
