@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from geovq.config import DataConfig, TrainConfig
 from geovq.data import BatchOrder, load
 from geovq.errors import TrainingError
+from geovq.seeding import seeded_weights
 from geovq.training import ImageSource, TensorSource, fit, loop
 from geovq.training.schedule import warmup_cosine
 
@@ -283,7 +284,8 @@ def test_frozen_parameters_are_left_alone():
         def loss(self, batch, generator):
             return {"total": self(batch[0]).square().mean()}
 
-    model = Two(nn.Linear(2, 2), nn.Linear(2, 2))
+    with seeded_weights(0, "test"):  # from some weights two steps lead nowhere better, and the first are kept
+        model = Two(nn.Linear(2, 2), nn.Linear(2, 2))
     model[0].requires_grad_(False)
     before = [parameter.clone() for parameter in model.parameters()]
     source = TensorSource(torch.ones(4, 2))
