@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from geovq.config import (
     ArmConfig,
+    AwareConfig,
     DataConfig,
+    MapConfig,
     ModelConfig,
     PriorConfig,
     RunConfig,
     Spec,
     TrainConfig,
+    TuneConfig,
     from_json,
     to_json,
     with_overrides,
@@ -44,13 +47,21 @@ trainings = st.builds(
     warmup_epochs=st.floats(0, 10),
     patience=st.integers(0, 50),
 )
+tunings = st.builds(
+    TuneConfig,
+    epochs=st.integers(1, 1000),
+    parts=st.sampled_from(["decoder", "rectifier"]),
+    loss=st.sampled_from(["mse", "bce"]),
+)
 arms = st.builds(
     ArmConfig,
     name=names,
     model=names,
     tokens=st.none() | st.tuples(st.integers(1, 16), st.integers(1, 16)),
     quantizer=st.none() | specs,
-    tune=st.none() | trainings,
+    latent_map=st.none() | st.builds(MapConfig, st.sampled_from(["whole", "site"])),
+    tune=st.none() | tunings,
+    aware=st.none() | st.builds(AwareConfig, st.sampled_from(["image", "metric"]), st.integers(1, 64)),
 )
 runs = st.builds(
     RunConfig,
@@ -59,7 +70,7 @@ runs = st.builds(
     bits=st.integers(1, 1000),
     models=st.dictionaries(names, st.builds(ModelConfig, specs, trainings), max_size=3),
     arms=st.lists(arms, max_size=3).map(tuple),
-    prior=st.builds(PriorConfig, specs, trainings),
+    prior=st.none() | st.builds(PriorConfig, specs, trainings),
     seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=4).map(tuple),
 )
 
@@ -74,7 +85,7 @@ def run() -> RunConfig:
         models={"vae": ModelConfig(Spec("vae", {"latent_dim": 16, "beta": 0.2}), training)},
         arms=(
             ArmConfig("kmeans", "vae", (2, 2), Spec("kmeans", {"n_codes": 8})),
-            ArmConfig("residual", "vae", (1, 1), Spec("residual", {"n_codes": 8}), tune=training),
+            ArmConfig("residual", "vae", (1, 1), Spec("residual", {"n_codes": 8}), tune=TuneConfig(epochs=2)),
         ),
         prior=PriorConfig(Spec("transformer"), training),
     )
@@ -198,8 +209,8 @@ def test_overrides_reach_every_part(run):
     assert changed.models["vae"].train.epochs == 9
     assert changed.models["vae"].spec.params == {"latent_dim": 16, "beta": 0.5, "widths": [8, 16]}
     assert changed.arms[0].tokens == (4, 4)
-    assert changed.arms[0].tune == TrainConfig(epochs=4)
-    assert changed.arms[1].tune == TrainConfig(epochs=3, patience=2)
+    assert changed.arms[0].tune == TuneConfig(epochs=4)
+    assert changed.arms[1].tune == TuneConfig(epochs=3, patience=2)
 
 
 def test_overrides_leave_the_original_alone(run):

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--data",
         metavar="NAME|KIND:PATH",
-        help="digits, mnist, fashion-mnist, idx:PATH, npy:PATH, folder:PATH",
+        help="digits, mnist, fashion-mnist, cifar10, idx:PATH, cifar-bin:PATH, npy:PATH, folder:PATH",
     )
     run.add_argument("--out", type=Path, help="run folder (default: runs/RECIPE)")
     run.add_argument("--seed", type=int, help="run this one seed")

@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from geovq.errors import ConfigError, unknown_name
 
@@ -30,7 +30,8 @@ class Spec:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images: ``digits``, ``mnist``, ``fashion-mnist``, ``idx:PATH``, ``npy:PATH``, ``folder:PATH``.
+    """Which images: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or files of one's own:
+    ``idx:PATH``, ``cifar-bin:PATH``, ``npy:PATH``, ``folder:PATH``.
 
     ``image_size`` and ``channels`` (0: as they are) resize and convert a folder's images.
     """
@@ -73,20 +74,80 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig(TrainConfig):
+    """Fine-tuning what decodes an arm's codes.
+
+    ``parts`` names what is trained: the ``decoder``, the ``decoder+codebook`` together, or a ``rectifier``
+    before a decoder that stays frozen. ``loss`` is the squared error or the binary cross-entropy of an image.
+    With more than one of ``rounds``, of ``epochs`` each, the codes are found anew with the tuned codebook
+    before every further round.
+    """
+
+    parts: Literal["decoder", "decoder+codebook", "rectifier"] = "decoder"
+    loss: Literal["mse", "bce"] = "mse"
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ConfigError(f"rounds is {self.rounds}; expected at least 1")
+        if self.rounds > 1 and self.parts != "decoder+codebook":
+            raise ConfigError(
+                f"rounds is {self.rounds} with parts '{self.parts}'; codes are found anew with a tuned "
+                "codebook alone; set parts to 'decoder+codebook' or rounds to 1"
+            )
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """The mean pull-back metric as a latent map, from the decoder at ``n_images`` training images.
+
+    ``per``: the ``whole`` vector of a flat latent; for latent maps one metric ``shared`` by all sites, or one
+    a ``site``. Eigenvalues are raised to ``floor`` times the largest.
+    """
+
+    per: Literal["whole", "shared", "site"] = "whole"
+    n_images: int = 1000
+    floor: float = 1e-2
+
+
+@dataclass(frozen=True)
+class AwareConfig:
+    """Decoder-aware encoding: codes chosen again, slot by slot, by what the decoder makes of them.
+
+    ``by`` decoding the ``n_candidates`` nearest codes against the ``image`` itself, or by the decoder's
+    local pull-back ``metric``; ``sweeps`` passes over all slots.
+    """
+
+    by: Literal["image", "metric"] = "image"
+    n_candidates: int = 4
+    sweeps: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("n_candidates", "sweeps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+@dataclass(frozen=True)
 class ArmConfig:
     """One method of a comparison.
 
     ``model`` names one of the run's models; ``tokens`` is the grid (height, width) into which its latent is
-    cut; ``quantizer`` is fitted on the frozen latents. A model that has its own layer needs neither, and a
-    continuous model with neither is the floor.
-    ``tune`` adds a second arm, ``NAME+tuned``, whose decoder is fine-tuned on this arm's codes.
+    cut; ``quantizer`` is fitted on the frozen latents, in the metric of ``latent_map`` if there is one. A
+    model that has its own layer needs none of them, and a continuous model with none is the floor.
+
+    ``tune`` adds a second arm, ``NAME+tuned``, that decodes this arm's codes with fine-tuned parts.
+    ``aware`` adds ``NAME+aware``, this arm with decoder-aware encoding; with both there are four arms.
     """
 
     name: str
     model: str
     tokens: tuple[int, int] | None = None
     quantizer: Spec | None = None
-    tune: TrainConfig | None = None
+    latent_map: MapConfig | None = None
+    tune: TuneConfig | None = None
+    aware: AwareConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -99,14 +160,14 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A complete run: data, models, arms at one nominal rate, prior, seeds."""
+    """A complete run: data, models, arms at one nominal rate, prior (or none), seeds."""
 
     recipe: str
     data: DataConfig
     bits: float
     models: Mapping[str, ModelConfig]
     arms: tuple[ArmConfig, ...]
-    prior: PriorConfig
+    prior: PriorConfig | None
     seeds: tuple[int, ...] = (0,)
 
 

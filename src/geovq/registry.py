@@ -20,6 +20,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "layer": {
         "ema": "geovq.vq.ema:EMAVQ",
+        "residual": "geovq.vq.residual:ResidualVQ",
     },
     "quantizer": {
         "kmeans": "geovq.quantizers.kmeans:KMeansQuantizer",
@@ -27,7 +28,14 @@ FAMILIES: dict[str, dict[str, str]] = {
         "gaussian": "geovq.quantizers.gaussian:GaussianQuantizer",
         "geodesic": "geovq.quantizers.geodesic:GeodesicQuantizer",
         "landmark-geodesic": "geovq.quantizers.landmarks:LandmarkGeodesicQuantizer",
+        "pullback": "geovq.quantizers.pullback:PullbackQuantizer",
+        "scalar": "geovq.quantizers.scalar:ScalarQuantizer",
+        "tokenbridge": "geovq.quantizers.tokenbridge:TokenBridgeQuantizer",
+        "product": "geovq.quantizers.product:ProductQuantizer",
+        "optimized-product": "geovq.quantizers.optimized_product:OptimizedProductQuantizer",
         "residual": "geovq.quantizers.residual:ResidualQuantizer",
+        "gaussian-quant": "geovq.quantizers.gaussian_quant:GaussianQuant",
+        "decoded-kmeans": "geovq.quantizers.decoded_kmeans:DecodedKMeansQuantizer",
     },
     "prior": {
         "uniform": "geovq.priors.uniform:UniformPrior",

@@ -14,7 +14,10 @@ from geovq.errors import ConfigError, DataError, InputError
         ("digit", "did you mean 'digits'"),
         ("minst", "did you mean 'mnist'"),
         ("fashion_mnist", "did you mean 'fashion-mnist'"),
-        ("np:faces.npy", "Valid: digits, fashion-mnist, folder:PATH, idx:PATH, mnist, npy:PATH"),
+        (
+            "np:faces.npy",
+            "Valid: cifar-bin:PATH, cifar10, digits, fashion-mnist, folder:PATH, idx:PATH, mnist, npy:PATH",
+        ),
         ("mnist:somewhere", "unknown data source"),
         ("", "unknown data source ''"),
     ],

@@ -103,9 +103,9 @@ def test_priors_are_trained_on_the_best_arm_of_each_kind(small_run: Path) -> Non
             for arm, facts in described["arms"].items()
             if facts["kind"] == kind
         }
-        assert min(errors, key=errors.__getitem__) in described["prior_arms"]
+        assert min(errors, key=errors.__getitem__) in described["best_arms"]
     with_prior = {r.arm for r in records if "bits_prior" in r.values}
-    assert with_prior == set(described["prior_arms"])
+    assert with_prior == set(described["best_arms"])
 
 
 def test_log_cost_and_report_are_there(small_run: Path) -> None:

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer_contract import MEANS, SIGMAS, TEST, TRAIN
+from sklearn.cluster import KMeans
+from torch.distributions import Normal, kl_divergence
 
 from geovq.errors import InputError
 from geovq.quantizers import GaussianQuantizer, KMeansQuantizer
-from geovq.quantizers.gaussian import precision_lloyd
+from geovq.quantizers.gaussian_kl import InformationProjection, MomentProjection, gaussian_kl
+from geovq.quantizers.lloyd import WeightedSquares, lloyd
 
 
 def precision_table(means, sigmas, codebook):
@@ -26,7 +30,16 @@ def test_wasserstein_is_kmeans_on_mean_and_sigma():
     np.testing.assert_array_equal(codes, kmeans.predict(both[TEST]))
 
 
-@pytest.mark.parametrize("metric", ["wasserstein", "precision"])
+def test_wasserstein_has_converged_by_the_measure_of_scikit_learn():
+    both = np.concatenate([MEANS, SIGMAS], axis=1)
+    gaussian = GaussianQuantizer(16, metric="wasserstein", random_state=0).fit(MEANS, sigma=SIGMAS)
+    codes = gaussian.predict(MEANS, sigma=SIGMAS)
+    codebook = np.concatenate([gaussian.codebook_, gaussian.codebook_sigma_], axis=1)
+    oracle = KMeans(16, init=codebook, n_init=1, random_state=0).fit(both)
+    assert np.square(both - codebook[codes]).sum() == pytest.approx(oracle.inertia_, rel=0.01)
+
+
+@pytest.mark.parametrize("metric", ["wasserstein", "precision", "i-projection"])
 @pytest.mark.parametrize("sigma", [None, 0.3])
 def test_equal_sigmas_are_euclidean(metric, sigma):
     given = {} if sigma is None else {"sigma": np.full_like(MEANS, sigma)}
@@ -60,7 +73,7 @@ def test_precision_objective_never_rises_and_ends_at_centroids(seed, n, d, data)
     rng = np.random.default_rng(seed)
     means, sigmas = rng.normal(size=(n, d)), np.exp(rng.normal(size=(n, d)))
     start = means[: data.draw(st.integers(1, n))]
-    codebook, objectives = precision_lloyd(means, sigmas, start, n_iterations=200)
+    codebook, objectives = lloyd(WeightedSquares(means, sigmas**-2.0), start, n_iterations=200)
     assert (np.diff(objectives) <= 1e-10 * objectives[0] + 1e-20).all()
     codes = precision_table(means, sigmas, codebook).argmin(1)
     weights = sigmas**-2.0
@@ -68,6 +81,121 @@ def test_precision_objective_never_rises_and_ends_at_centroids(seed, n, d, data)
         cell = codes == code
         centroid = (means[cell] * weights[cell]).sum(0) / weights[cell].sum(0)
         np.testing.assert_allclose(codebook[code], centroid, rtol=1e-7, atol=1e-9)
+
+
+def kl_table(means, sigmas, codebook, code_first):
+    """Divergences (n, K) in nats, from torch's densities."""
+    n_columns = means.shape[1]
+    points = Normal(torch.from_numpy(means)[:, None], torch.from_numpy(sigmas)[:, None])
+    codes = Normal(*torch.from_numpy(codebook).split(n_columns, dim=1))
+    divergence = kl_divergence(codes, points) if code_first else kl_divergence(points, codes)
+    return divergence.sum(2).numpy()
+
+
+PROJECTIONS = pytest.mark.parametrize(
+    ("metric", "projection", "code_first"),
+    [("m-projection", MomentProjection, False), ("i-projection", InformationProjection, True)],
+)
+
+
+def test_divergence_is_that_of_torch():
+    rng = np.random.default_rng(0)
+    means, of_means = rng.normal(size=(2, 50, 3))
+    sigmas, of_sigmas = np.exp(rng.normal(size=(2, 50, 3)))
+    oracle = kl_divergence(
+        *(Normal(*map(torch.from_numpy, pair)) for pair in ((means, sigmas), (of_means, of_sigmas)))
+    )
+    np.testing.assert_allclose(gaussian_kl(means, sigmas, of_means, of_sigmas), oracle.sum(1), rtol=1e-12)
+    np.testing.assert_array_equal(gaussian_kl(means, sigmas, means, sigmas), 0)
+
+
+@PROJECTIONS
+def test_projections_assign_by_their_definition(metric, projection, code_first):
+    quantizer = GaussianQuantizer(16, metric=metric, random_state=0)
+    quantizer.fit(MEANS[TRAIN], sigma=SIGMAS[TRAIN])
+    codebook = np.concatenate([quantizer.codebook_, quantizer.codebook_sigma_], axis=1)
+    expected = kl_table(MEANS[TEST], SIGMAS[TEST], codebook, code_first).argmin(1)
+    np.testing.assert_array_equal(quantizer.predict(MEANS[TEST], sigma=SIGMAS[TEST]), expected)
+    at_the_end = kl_table(MEANS[TRAIN], SIGMAS[TRAIN], codebook, code_first).min(1).mean()
+    assert quantizer.objectives_[-1] == pytest.approx(at_the_end, rel=1e-9)
+
+
+@PROJECTIONS
+def test_projections_beat_wasserstein_at_their_own_objective(metric, projection, code_first):
+    def objective(quantizer):
+        codebook = np.concatenate([quantizer.codebook_, quantizer.codebook_sigma_], axis=1)
+        return kl_table(MEANS, SIGMAS, codebook, code_first).min(1).mean()
+
+    wasserstein = GaussianQuantizer(16, random_state=0).fit(MEANS, sigma=SIGMAS)
+    projected = GaussianQuantizer(16, metric=metric, random_state=0).fit(MEANS, sigma=SIGMAS)
+    assert projected.objectives_[0] == pytest.approx(objective(wasserstein))
+    assert objective(projected) < 0.95 * objective(wasserstein)
+
+
+@PROJECTIONS
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 60), d=st.integers(1, 5), data=st.data())
+def test_projections_never_raise_their_objective_and_end_at_centroids(
+    metric, projection, code_first, seed, n, d, data
+):
+    rng = np.random.default_rng(seed)
+    means, sigmas = rng.normal(size=(n, d)), np.exp(rng.normal(size=(n, d)))
+    points = np.concatenate([means, sigmas], axis=1)
+    start = points[: data.draw(st.integers(1, n))]
+    codebook, objectives = lloyd(projection(means, sigmas), start, n_iterations=200)
+    assert (np.diff(objectives) <= 1e-10 * (1 + objectives[0])).all()
+    best = kl_table(means, sigmas, codebook, code_first)
+    codes = best.argmin(1)
+    for code in np.unique(codes):
+        # No small step away from a code lowers the divergence summed over its cell.
+        cell = codes == code
+        for step in 1e-3 * np.concatenate([np.eye(2 * d), -np.eye(2 * d)]) * np.tile(codebook[code, d:], 2):
+            moved = codebook[[code]] + step
+            around = kl_table(means[cell], sigmas[cell], moved, code_first).sum()
+            assert around >= best[cell, code].sum() - 1e-9 * (1 + around)
+
+
+@PROJECTIONS
+def test_projections_of_one_cell_have_closed_forms(metric, projection, code_first):
+    codes = np.zeros(len(MEANS), dtype=np.int64)
+    center = projection(MEANS, SIGMAS).centers(np.zeros((1, 8)), codes)[0]
+    if code_first:
+        natural = np.stack([MEANS / SIGMAS**2, SIGMAS**-2.0]).mean(1)
+        expected = [natural[0] / natural[1], natural[1] ** -0.5]
+    else:
+        variance = (SIGMAS**2 + MEANS**2).mean(0) - MEANS.mean(0) ** 2
+        expected = [MEANS.mean(0), variance**0.5]
+    np.testing.assert_allclose(center, np.concatenate(expected), rtol=1e-10, atol=1e-12)
+
+
+@PROJECTIONS
+def test_tiny_sigmas_and_far_means_keep_their_digits(metric, projection, code_first):
+    # Squares of means over squares of sigmas are 1e12 here, differences between codes about 1.
+    rng = np.random.default_rng(0)
+    sigmas = 1e-4 * np.exp(rng.normal(size=(300, 3)))
+    means = 100 + 1e-4 * rng.normal(size=(300, 3))
+    quantizer = GaussianQuantizer(8, metric=metric, random_state=0).fit(means, sigma=sigmas)
+    assert (np.diff(quantizer.objectives_) <= 1e-9 * quantizer.objectives_[0]).all()
+    codebook = np.concatenate([quantizer.codebook_, quantizer.codebook_sigma_], axis=1)
+    expected = kl_table(means, sigmas, codebook, code_first).argmin(1)
+    np.testing.assert_array_equal(quantizer.predict(means, sigma=sigmas), expected)
+
+
+@PROJECTIONS
+def test_cells_of_equal_points_keep_their_sigma(metric, projection, code_first):
+    means, sigmas = np.repeat(MEANS[:5], 6, axis=0), np.repeat(SIGMAS[:5], 6, axis=0)
+    quantizer = GaussianQuantizer(5, metric=metric, random_state=0).fit(means, sigma=sigmas)
+    codes = quantizer.predict(means, sigma=sigmas)
+    np.testing.assert_allclose(quantizer.codebook_[codes], means, atol=1e-12)
+    np.testing.assert_allclose(quantizer.codebook_sigma_[codes], sigmas, rtol=1e-12)
+
+
+def test_moment_matching_covers_the_spread_of_a_cell():
+    quantizer = GaussianQuantizer(4, metric="m-projection", random_state=0).fit(MEANS)
+    codes = quantizer.predict(MEANS)
+    for code in range(4):
+        expected = np.sqrt(1 + MEANS[codes == code].var(0))  # without sigma it is 1
+        np.testing.assert_allclose(quantizer.codebook_sigma_[code], expected, rtol=0.05)
 
 
 def test_unknown_metric_is_named_with_the_nearest():

@@ -19,10 +19,10 @@ class CityBlockQuantizer(Quantizer):
         self.n_codes = n_codes
         self.random_state = random_state
 
-    def _fit(self, points, sigma, seed):
+    def _fit(self, points, sigma, metric, seed):
         self.codebook_ = kmeans(points, self.n_codes, seed)
 
-    def _encode(self, points, sigma):
+    def _encode(self, points, sigma, metric):
         codebook = as_tensor(self.codebook_).to(points.dtype)
         codes = torch.cdist(points, codebook, p=1).argmin(1)
         return nearest_codes(codebook, codebook)[codes]

@@ -107,7 +107,7 @@ def make_info(kinds=KINDS):
             "n": {"train": 1297, "validation": N_VALIDATION, "test": N_TEST},
         },
         "arms": arms,
-        "prior_arms": ["residual+tuned", "ema"],
+        "best_arms": ["residual+tuned", "ema"],
     }
 
 

@@ -96,6 +96,32 @@ def test_extending_keeps_the_shortest_first():
     torch.testing.assert_close(kept.square().sum(2), (residual - book).square().sum(2).sort(1).values[:, :5])
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    width=st.sampled_from([1, 3, 8, 16]),
+    size=st.sampled_from([1, 5, 40, 90]),
+    beam=st.sampled_from([1, 2, 7, 16, 1000]),
+    values=st.sampled_from([2, 5, 1000]),
+)
+def test_extensions_are_in_order_of_error_then_beam_then_code(seed, width, size, beam, values):
+    generator = torch.Generator().manual_seed(seed)
+    residual, book = (  # whole numbers: sums are exact, and equal errors are common
+        torch.randint(values, shape, generator=generator).double() for shape in ((6, width, 3), (size, 3))
+    )
+    every = residual[:, :, None] - book
+    order = every.square().sum(3).flatten(1).argsort(dim=1, stable=True)[:, :beam]
+    kept, parent, code = extend_beams(residual, book, beam)
+    assert torch.equal(parent * size + code, order)
+    assert torch.equal(kept, every.flatten(1, 2).gather(1, order[:, :, None].expand(-1, -1, 3)))
+
+
+def test_a_beam_wider_than_all_sums_finds_the_best():
+    points, books = draw(0, 50, 3), draw(1, 2, 2, 3)
+    every = (books[0][:, None] + books[1]).view(4, 3)
+    assert torch.equal(beam_search(points, books, 64) @ torch.tensor([2, 1]), nearest_codes(points, every))
+
+
 def test_no_points_give_no_codes():
     assert beam_search(torch.empty(0, 3), torch.ones(2, 4, 3), 4).shape == (0, 2)
 

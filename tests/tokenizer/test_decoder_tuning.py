@@ -7,14 +7,14 @@ import copy
 import numpy as np
 import pytest
 
-from geovq.config import TrainConfig
+from geovq.config import TuneConfig
 from geovq.errors import InputError
 from geovq.models.weights import arrays_of
-from geovq.tokenizer import finetune_decoder
+from geovq.tokenizer import finetune
 from geovq.tokenizer.finetune import tokenizer_codes
 from geovq.training import loop
 
-CONFIG = TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3)
+CONFIG = TuneConfig(epochs=3, batch_size=64, learning_rate=3e-3)
 
 
 def error(tokenizer, images) -> float:
@@ -23,7 +23,7 @@ def error(tokenizer, images) -> float:
 
 
 def tune(tokenizer, digits, **options):
-    return finetune_decoder(tokenizer, digits.train, digits.validation, CONFIG, **options)
+    return finetune(tokenizer, digits.train, digits.validation, CONFIG, **options)
 
 
 def test_tuning_lowers_the_validation_error_and_nothing_else_changes(tokenizer, digits):
@@ -87,7 +87,7 @@ def test_an_interrupted_tuning_goes_on(tokenizers, digits, tmp_path, monkeypatch
 
 
 def test_a_frozen_decoder_is_tuned_in_a_copy(tokenizers, digits):
-    frozen = tokenizers["kmeans"].with_decoder(
+    frozen = tokenizers["kmeans"].changed(decoder=
         copy.deepcopy(tokenizers["kmeans"].decoder).requires_grad_(False)
     )
     tuned, _ = tune(frozen, digits)

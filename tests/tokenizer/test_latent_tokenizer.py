@@ -166,7 +166,7 @@ def test_a_trip_to_disk_changes_nothing(tokenizer, images, tmp_path):
 def test_fingerprints_tell_tokenizers_apart(tokenizers):
     fingerprints = {t.fingerprint for t in tokenizers.values()}
     assert len(fingerprints) == len(tokenizers)
-    changed = tokenizers["kmeans"].with_decoder(Unblocks())
+    changed = tokenizers["kmeans"].changed(decoder=Unblocks())
     assert changed.fingerprint not in fingerprints
 
 
@@ -180,7 +180,7 @@ def test_one_changed_weight_changes_the_fingerprint(foreign):
 def test_another_decoder_leaves_codes_and_original(tokenizers, images):
     tokenizer = tokenizers["kmeans"]
     before = tokenizer.reconstruct(images)
-    changed = tokenizer.with_decoder(
+    changed = tokenizer.changed(decoder=
         nn.Sequential(nn.Linear(8, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
     )
     assert np.array_equal(changed.encode(images), tokenizer.encode(images))
@@ -366,7 +366,7 @@ def test_halves_without_weights_are_an_autoencoder(images):
 
 
 def test_dropout_is_off(foreign, images):
-    noisy = foreign.with_decoder(nn.Sequential(nn.Dropout(0.5), Unblocks()).train())
+    noisy = foreign.changed(decoder=nn.Sequential(nn.Dropout(0.5), Unblocks()).train())
     codes = foreign.encode(images)
     assert np.array_equal(noisy.decode(codes), noisy.decode(codes))
     assert not noisy.decoder.training

@@ -16,7 +16,8 @@ from geovq.seeding import torch_generator
 from geovq.vq import QuantizerLayer
 
 DIM = 3
-SIZES = {"dim": DIM, "n_codes": 8, "n_levels": 2, "levels": (5, 4, 3)}
+LEVEL = {"kind": "ema", "params": {"n_codes": 8}}
+SIZES = {"dim": DIM, "n_codes": 8, "n_levels": 2, "levels": (5, 4, 3), "layer": LEVEL}
 
 pytestmark = pytest.mark.parametrize("kind", sorted(FAMILIES["layer"]))
 

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, byte for byte: no file is used under these names unless its hash is right.
+"""MNIST, Fashion-MNIST and CIFAR-10, byte for byte: only files of the right hash are used under these names.
 
 Files are taken from the folder that the environment variable GEOVQ_DATA names, where they are there, and
 downloaded otherwise.
@@ -7,10 +7,11 @@ downloaded otherwise.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from geovq.data.cifar import ARCHIVE, load_cifar_archive
 from geovq.data.download import download
 from geovq.data.mnist_layout import find_file, load_mnist_layout
 from geovq.data.reading import read_errors, require_folder
@@ -23,10 +24,12 @@ DATA_FOLDER = "GEOVQ_DATA"
 
 @dataclass(frozen=True)
 class CanonicalDataset:
-    """A published data set in MNIST's layout.
+    """A published data set, by default in MNIST's layout.
 
     ``compressed`` and ``plain`` map file names to the SHA-256 of the .gz file as published and of its
-    content (empty where the latter is not published); ``mirrors`` are base URLs, tried in turn.
+    content (empty where the latter is not published); ``mirrors`` are base URLs, tried in turn. ``read``
+    makes the splits of the name, the files and ``n_validation``; ``own`` is the source that reads files of
+    this layout unchecked.
     """
 
     name: str
@@ -34,6 +37,8 @@ class CanonicalDataset:
     compressed: Mapping[str, str]
     plain: Mapping[str, str]
     n_validation: int
+    read: Callable[[str, Mapping[str, Path], int], ImageSplits] = load_mnist_layout
+    own: str = "idx:{folder}"
 
 
 # Y. LeCun, C. Cortes, C. Burges, 1998: 60,000 + 10,000 digits, 28x28.
@@ -75,6 +80,17 @@ FASHION_MNIST = CanonicalDataset(
     n_validation=5_000,
 )
 
+# A. Krizhevsky, 2009: 50,000 + 10,000 photographs, 32x32 in colour.
+CIFAR10 = CanonicalDataset(
+    name="cifar10",
+    mirrors=("https://www.cs.toronto.edu/~kriz/",),
+    compressed={ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+    plain={},
+    n_validation=5_000,
+    read=load_cifar_archive,
+    own="cifar-bin:PATH once unpacked",
+)
+
 
 def load_canonical(dataset: CanonicalDataset) -> ImageSplits:
     """The published training and test images; 5,000 of the training images, by class, for validation.
@@ -82,7 +98,7 @@ def load_canonical(dataset: CanonicalDataset) -> ImageSplits:
     Raises ``DataError`` if a file under GEOVQ_DATA is not the published one, or none can be downloaded.
     """
     paths = {file: _local_file(dataset, file) or _download(dataset, file) for file in dataset.compressed}
-    return load_mnist_layout(dataset.name, paths, dataset.n_validation)
+    return dataset.read(dataset.name, paths, dataset.n_validation)
 
 
 def _local_file(dataset: CanonicalDataset, file: str) -> Path | None:
@@ -100,18 +116,19 @@ def _local_file(dataset: CanonicalDataset, file: str) -> Path | None:
 
 
 def _check_hash(dataset: CanonicalDataset, file: str, path: Path) -> None:
+    own = dataset.own.format(folder=path.parent)
     hashes = dataset.compressed if path.suffix == ".gz" else dataset.plain
     if file not in hashes:
         raise DataError(
             f"{path}: {dataset.name} has no published hash for unpacked files; expected {file}.gz; "
-            f"read it under its own name with idx:{path.parent}"
+            f"read it under its own name with {own}"
         )
     with read_errors(path):
         found = file_hash(path)
     if found != hashes[file]:
         raise DataError(
             f"{path}: SHA-256 is {found[:12]}…, expected {hashes[file][:12]}… of the published "
-            f"{dataset.name}; replace it, unset {DATA_FOLDER} to download it, or read it as idx:{path.parent}"
+            f"{dataset.name}; replace it, unset {DATA_FOLDER} to download it, or read it as {own}"
         )
 
 

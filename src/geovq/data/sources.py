@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from geovq.config import DataConfig
-from geovq.data.canonical import FASHION_MNIST, MNIST, load_canonical
+from geovq.data.canonical import CIFAR10, FASHION_MNIST, MNIST, load_canonical
+from geovq.data.cifar import load_cifar_bin
 from geovq.data.digits import load_digits
 from geovq.data.folder import load_folder
 from geovq.data.mnist_layout import load_idx
@@ -17,8 +18,9 @@ DATASETS = {
     "digits": load_digits,
     "mnist": lambda: load_canonical(MNIST),
     "fashion-mnist": lambda: load_canonical(FASHION_MNIST),
+    "cifar10": lambda: load_canonical(CIFAR10),
 }
-FILE_LOADERS = {"idx": load_idx, "npy": load_npy}
+FILE_LOADERS = {"idx": load_idx, "cifar-bin": load_cifar_bin, "npy": load_npy}
 PATH_KINDS = (*FILE_LOADERS, "folder")
 
 

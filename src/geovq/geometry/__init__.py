@@ -10,6 +10,7 @@ from geovq.geometry.decoder_edges import (
     PullbackEdges,
     edge_lengths,
 )
+from geovq.geometry.decoder_metric import mean_metric, pullback_metrics
 from geovq.geometry.edges import DATA_EDGES, EdgeLengths
 from geovq.geometry.graph import GraphReport, NeighborGraph, knn_graph, neighbor_graph
 from geovq.geometry.hubs import HubStatistics, hub_statistics
@@ -50,9 +51,11 @@ __all__ = [
     "improve_medoids",
     "in_medians",
     "knn_graph",
+    "mean_metric",
     "multi_source",
     "neighbor_graph",
     "polish_medoids",
+    "pullback_metrics",
     "shortest_path",
     "snap_to_points",
 ]

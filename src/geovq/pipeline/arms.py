@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from geovq.config import ArmConfig, ModelConfig, RunConfig, Spec
@@ -15,16 +15,22 @@ FLOOR, POST_HOC, END_TO_END = "floor", "post-hoc", "end-to-end"
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of a run: an ``ArmConfig``, with or without its decoder tuned."""
+    """One arm of a run: an ``ArmConfig``, with or without its tuned parts and its decoder-aware encoding."""
 
     config: ArmConfig
     model: ModelConfig
     tuned: bool = False
+    aware: bool = False
 
     @property
     def name(self) -> str:
-        """The arm's name, ``+tuned`` included."""
-        return f"{self.config.name}+tuned" if self.tuned else self.config.name
+        """The arm's name, ``+tuned`` and ``+aware`` included."""
+        return self.config.name + "+tuned" * self.tuned + "+aware" * self.aware
+
+    @property
+    def plain(self) -> Arm:
+        """The arm as it is fitted or trained, neither tuned nor aware."""
+        return replace(self, tuned=False, aware=False)
 
     @cached_property
     def kind(self) -> str:
@@ -41,15 +47,15 @@ def has_layer(spec: Spec) -> bool:
 
 
 def arms_of(config: RunConfig) -> list[Arm]:
-    """All arms in order, each tuned one after the arm whose codes it uses."""
+    """All arms in order, each tuned or aware one after the arm that it comes from."""
     arms = []
     for arm in config.arms:
         if arm.model not in config.models:
             raise ConfigError(unknown_name(f"model of arm '{arm.name}'", arm.model, config.models))
         model = config.models[arm.model]
-        arms.append(Arm(arm, model))
-        if arm.tune is not None:
-            arms.append(Arm(arm, model, tuned=True))
+        for tuned in (False, True) if arm.tune is not None else (False,):
+            for aware in (False, True) if arm.aware is not None else (False,):
+                arms.append(Arm(arm, model, tuned, aware))
     names = [arm.name for arm in arms]
     for name in names:
         if names.count(name) > 1:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from geovq.config import ModelConfig, RunConfig, Spec
+from geovq.config import ArmConfig, MapConfig, ModelConfig, RunConfig, Spec
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, InputError
-from geovq.models.cut import cut
+from geovq.models.cut import cut, token_dim
 from geovq.models.model import AutoencoderModel
 from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
 from geovq.pipeline.decoder_lengths import measure_with
@@ -21,7 +21,7 @@ from geovq.registry import build, check
 from geovq.seeding import numpy_generator, seeded_weights, torch_generator
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 PROBES = 64
 
 
@@ -39,13 +39,13 @@ def check_run(config: RunConfig, splits: ImageSplits) -> None:
     arms = arms_of(config)
     if not arms:
         raise ConfigError("key 'arms' is empty; expected at least one arm")
-    _check_names([config.recipe, *config.models, *(arm.name for arm in arms if not arm.tuned)])
+    _check_names([config.recipe, *config.models, *(arm.name for arm in arms if arm == arm.plain)])
     models = {}
     for name, model in config.models.items():
         with _naming(f"model '{name}'"):
             models[name] = _first_batch(model, splits)
     for arm in arms:
-        if not arm.tuned:
+        if arm == arm.plain:
             with _naming(f"arm '{arm.name}'"):
                 _check_arm(arm, models[arm.config.model], config, splits)
 
@@ -54,7 +54,7 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if not NAME.fullmatch(name):
             raise ConfigError(
-                f"name '{name}' cannot be a folder's; expected letters, digits, '_', '.' and '-'"
+                f"name '{name}' cannot be a folder's; expected letters, digits, '_', '.', '+' and '-'"
             )
 
 
@@ -81,13 +81,14 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
     if quantizer is not None and has_layer(arm.model.spec):
         raise ConfigError(f"its model '{arm.config.model}' has its own layer; leave out quantizer")
     if arm.kind == FLOOR:
-        if arm.config.tune is not None:
-            raise ConfigError("without codes there is nothing to tune a decoder on; leave out tune")
+        for name in ("tune", "aware", "latent_map"):
+            if getattr(arm.config, name) is not None:
+                raise ConfigError(f"without codes there is nothing that '{name}' could do; leave it out")
         return
     grid = tokens_of(arm, model.tokens)
     n_tokens = grid[0] * grid[1]
     if quantizer is not None:
-        sizes = _try_quantizer(quantizer, model, grid)
+        sizes = _try_quantizer(arm.config, model, grid)
         n_points = len(splits.train) * n_tokens
         if max(sizes) > n_points:
             raise ConfigError(
@@ -95,6 +96,8 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
                 "tokens); expected no more codes than points; lower n_codes"
             )
     else:
+        if arm.config.latent_map is not None:
+            raise ConfigError("its layer was trained in the latent as it is; leave out latent_map")
         assert model.layer is not None
         sizes = model.layer.n_codes
     bits = n_tokens * sum(math.log2(size) for size in sizes)
@@ -103,14 +106,17 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
             f"{n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this run "
             f"compares at {config.bits:g}; change tokens, n_codes or levels"
         )
-    _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
+    if config.prior is not None:
+        _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
 
 
-def _try_quantizer(spec: Spec, model: AutoencoderModel, grid: tuple[int, int]) -> tuple[int, ...]:
-    """Alphabet sizes of a quantizer whose parameters are all in order."""
+def _try_quantizer(arm: ArmConfig, model: AutoencoderModel, grid: tuple[int, int]) -> tuple[int, ...]:
+    """Alphabet sizes of an arm's quantizer whose parameters are all in order."""
+    spec = arm.quantizer
+    assert spec is not None
     check("quantizer", spec, ("random_state",))
     quantizer = build("quantizer", spec, random_state=0)
-    sizes: tuple[int, ...] = quantizer.code_sizes
+    sizes: tuple[int, ...] = quantizer.planned_sizes(token_dim(model.latent_shape, grid))
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"quantizer '{spec.kind}' has alphabets {list(sizes)}; expected at least one code")
     # Few codes on few points: parameters are looked at only by fit.
@@ -118,8 +124,32 @@ def _try_quantizer(spec: Spec, model: AutoencoderModel, grid: tuple[int, int]) -
     latents = numpy_generator(0, "check").normal(size=shape).astype(np.float32)
     measure_with(quantizer, model.decoder, latents)
     points = cut(torch.from_numpy(latents), grid).flatten(0, 1).numpy()
-    quantizer.set_params(n_codes=min(2, sizes[0])).fit(points)
+    sigma = np.ones_like(points) if quantizer.takes_sigma else None
+    fitted = quantizer.set_params(n_codes=min(2, sizes[0])).fit(points, sigma=sigma).as_module()
+    follows_decoder = quantizer.takes_metric or fitted.follows_decoder
+    if arm.tune is not None and follows_decoder and arm.tune.parts != "rectifier":
+        raise ConfigError(
+            f"codes of quantizer '{spec.kind}' depend on the decoder and would change with it; leave "
+            "out tune, or set its parts to 'rectifier'"
+        )
+    if arm.latent_map is not None:
+        _check_map(arm.latent_map, model)
     return sizes
+
+
+def _check_map(config: MapConfig, model: AutoencoderModel) -> None:
+    flat = len(model.latent_shape) == 1
+    if flat != (config.per == "whole"):
+        expected = "'whole'" if flat else "'shared' or 'site'"
+        raise ConfigError(
+            f"key 'latent_map.per' is '{config.per}' for latents of shape {model.latent_shape}; "
+            f"expected {expected}"
+        )
+    if config.n_images < 1 or not 0 < config.floor <= 1:
+        raise ConfigError(
+            f"latent_map has n_images {config.n_images} and floor {config.floor:g}; expected at least 1 "
+            "image and a floor above 0 and up to 1"
+        )
 
 
 def _try_prior(spec: Spec, layout: CodeLayout) -> None:

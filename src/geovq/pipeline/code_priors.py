@@ -14,7 +14,7 @@ from geovq.evaluation.rate import prior_rate
 from geovq.evaluation.records import Record
 from geovq.pipeline.arms import END_TO_END, POST_HOC, Arm
 from geovq.pipeline.context import HELD_OUT, Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, encodes_slowly, load_tokenizer
 from geovq.priors import UniformPrior, load_prior, save_prior
 from geovq.registry import build, with_seed
 from geovq.storage.artifact import read_json, save_artifact
@@ -24,16 +24,19 @@ from geovq.training import TensorSource, fit
 N_SAMPLES = 64
 
 
-def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
-    """The post-hoc and the end-to-end arm of lowest validation error, averaged over seeds."""
+def best_arms(run: Context, records: list[Record]) -> list[Arm]:
+    """The post-hoc and the end-to-end arm of lowest validation error, averaged over seeds.
+
+    Arms that encode only part of the training images are left out: a prior learns from all of them.
+    """
 
     def error(arm: Arm) -> float:
         mine = [r for r in records if r.arm == arm.name and r.split == "validation"]
         return float(np.mean([r.values["mse"] for r in mine]))
 
-    best = []
+    best: list[Arm] = []
     for kind in (POST_HOC, END_TO_END):
-        candidates = [arm for arm in run.arms if arm.kind == kind]
+        candidates = [arm for arm in run.arms if arm.kind == kind and not encodes_slowly(arm)]
         if candidates:
             # Of equals the tuned one, as the report's verdict takes it.
             best.append(min(candidates, key=lambda arm: (error(arm), not arm.tuned, arm.name)))
@@ -42,11 +45,12 @@ def prior_arms(run: Context, records: list[Record]) -> list[Arm]:
 
 def train_prior(run: Context, arm: Arm, seed: int) -> Path:
     """Train the run's prior on an arm's training codes and measure it on held-out ones."""
-    path = run.arm_path("priors", arm, seed)
+    path, config = run.arm_path("priors", arm, seed), run.config.prior
+    assert config is not None
 
     def make(folder: Path, checkpoints: Path) -> None:
         codes = codes_of(run, arm, seed)
-        prior = build("prior", with_seed("prior", run.config.prior.spec, seed), layout=codes.layout)
+        prior = build("prior", with_seed("prior", config.spec, seed), layout=codes.layout)
         if hasattr(prior, "loss"):
             train, validation = (
                 TensorSource(torch.from_numpy(codes.splits[split])) for split in ("train", "validation")
@@ -55,7 +59,7 @@ def train_prior(run: Context, arm: Arm, seed: int) -> Path:
                 prior,
                 train,
                 validation,
-                run.config.prior.train,
+                config.train,
                 seed=seed,
                 checkpoints=checkpoints,
                 progress=run.progress,

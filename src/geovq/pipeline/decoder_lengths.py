@@ -1,4 +1,4 @@
-"""A configuration names edges; those that need a decoder are given the arm's own."""
+"""A configuration names what a quantizer measures with; where that is a decoder, it is the arm's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geovq.quantizers import Quantizer
 
 
 def measure_with(quantizer: Quantizer, decoder: nn.Module, latents: np.ndarray) -> None:
-    """Let a quantizer with ``edges`` called ``chord``, ``pullback`` or ``fisher`` measure with ``decoder``.
+    """Let a quantizer that compares decoded points, or has such ``edges``, measure with ``decoder``.
 
     Parameters
     ----------
@@ -21,3 +21,5 @@ def measure_with(quantizer: Quantizer, decoder: nn.Module, latents: np.ndarray) 
     kind = DECODER_EDGES.get(getattr(quantizer, "edges", None) or "")
     if kind is not None:
         quantizer.set_params(edges=kind(decoder, latents))
+    if "decoder" in quantizer.get_params(deep=False):
+        quantizer.set_params(decoder=decoder)

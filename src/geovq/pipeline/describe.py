@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
@@ -46,7 +47,7 @@ def write_description(run: Context, command: str, best: list[Arm]) -> None:
                 "n": {split: len(run.images(split)) for split in SPLITS},
             },
             "arms": arms,
-            "prior_arms": [arm.name for arm in best],
+            "best_arms": [arm.name for arm in best],
         },
     )
 
@@ -66,7 +67,8 @@ def epochs_run(run: Context, arm: Arm, seed: int) -> int:
     config, _ = load_artifact(run.root / f"checkpoints/{arm.config.model}/{seed}")
     epochs: int = config["epochs"]
     if arm.tuned:
-        epochs += read_json(run.root / run.arm_path("tokenizers", arm, seed) / "training.json")["epochs"]
+        tuned = run.arm_path("tokenizers", replace(arm, aware=False), seed)
+        epochs += read_json(run.root / tuned / "training.json")["epochs"]
     return epochs
 
 
@@ -82,7 +84,15 @@ def about(arm: Arm) -> str:
         params = ", ".join(f"{key} {value}" for key, value in spec.params.items())
         height, width = arm.config.tokens
         text = f"{spec.kind} ({params}) on the frozen latents of {arm.config.model}, {height}x{width} tokens"
-    return f"{text}; decoder tuned on its codes" if arm.tuned else text
+    if arm.config.latent_map is not None:
+        text += ", in the mean pull-back metric"
+    if arm.tuned and (tune := arm.config.tune) is not None:
+        parts = tune.parts.replace("+", " and ")
+        text += f"; {parts} tuned on its codes" + (f" in {tune.rounds} rounds" if tune.rounds > 1 else "")
+    if arm.aware and (aware := arm.config.aware) is not None:
+        how = "decoded against the image" if aware.by == "image" else "in the local pull-back metric"
+        text += f"; encoding re-ranks {aware.n_candidates} codes a slot {how}"
+    return text
 
 
 def write_train_log(run: Context) -> None:
@@ -111,7 +121,7 @@ def _trained(run: Context) -> list[tuple[str, int, Path]]:
     for seed in run.config.seeds:
         found += [(name, seed, run.root / f"checkpoints/{name}/{seed}") for name in run.config.models]
         for arm in run.arms:
-            if arm.tuned:
+            if arm.tuned and not arm.aware:
                 found.append((arm.name, seed, run.root / run.arm_path("tokenizers", arm, seed)))
             found.append((f"prior of {arm.name}", seed, run.root / run.arm_path("priors", arm, seed)))
     return [(name, seed, folder) for name, seed, folder in found if folder.exists()]

@@ -18,11 +18,12 @@ from geovq.evaluation.records import Record
 from geovq.models.cut import cut
 from geovq.models.likelihood import gaussian_kl_nats
 from geovq.models.weights import n_parameters
-from geovq.pipeline.arms import END_TO_END, FLOOR, Arm
+from geovq.pipeline.arms import FLOOR, Arm
 from geovq.pipeline.autoencoders import load_latents, trained_model
 from geovq.pipeline.code_priors import prior_values
 from geovq.pipeline.context import HELD_OUT, Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.quantizers import FittedQuantizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
 from geovq.tokenizer.latent import LatentTokenizer
@@ -95,7 +96,7 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
             **codebook_use(counts),
             "latent_distortion": float(errors.sum() / len(codes)),
         }
-        if arm.kind == END_TO_END:
+        if not isinstance(tokenizer.quantizer, FittedQuantizer):  # a layer still finds the codes
             commitment = _layer_loss(tokenizer, mean)
             values[split]["commitment"] = commitment
             values[split]["total_nats"] = measured.values["bce_nats"] + commitment

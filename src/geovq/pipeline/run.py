@@ -11,9 +11,11 @@ from geovq.errors import ConfigError, unknown_name
 from geovq.evaluation.records import Record, metrics_json
 from geovq.pipeline.autoencoders import store_latents, train_model
 from geovq.pipeline.checks import check_run
-from geovq.pipeline.code_priors import prior_arms, sample_prior, train_prior
+from geovq.pipeline.code_priors import best_arms, sample_prior, train_prior
+from geovq.pipeline.codebook_atlas import draw_atlas
 from geovq.pipeline.context import Context
 from geovq.pipeline.describe import write_description, write_manifest, write_train_log
+from geovq.pipeline.diagnoses import diagnose_model
 from geovq.pipeline.environment import set_up
 from geovq.pipeline.latent_clusters import arm_with_clusters, draw_clusters
 from geovq.pipeline.latent_paths import draw_paths, models_with_paths
@@ -92,11 +94,16 @@ def _evaluate(run: Context, command: str) -> None:
             evaluate_arm(run, arm, seed)
     _draw_geometry(run)
     records = _write_metrics(run)
-    write_description(run, command, prior_arms(run, records))
+    best = best_arms(run, records)
+    for arm in best:
+        draw_atlas(run, arm, run.config.seeds[0])  # the seed that the report shows
+    write_description(run, command, best)
 
 
 def _priors(run: Context, command: str) -> None:
-    for arm in prior_arms(run, _write_metrics(run)):
+    if run.config.prior is None:
+        return
+    for arm in best_arms(run, _write_metrics(run)):
         for seed in run.config.seeds:
             train_prior(run, arm, seed)
             sample_prior(run, arm, seed)
@@ -113,6 +120,7 @@ def _draw_geometry(run: Context) -> None:
     """Pictures of the first seed alone, the one that the report shows."""
     seed = run.config.seeds[0]
     for name in models_with_paths(run):
+        diagnose_model(run, name, seed)
         draw_paths(run, name, seed)
     if (arm := arm_with_clusters(run)) is not None:
         draw_clusters(run, arm, seed)

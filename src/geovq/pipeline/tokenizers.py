@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
-from geovq.config import to_json
-from geovq.models.cut import cut
+from geovq.config import MapConfig, to_json
+from geovq.data import chunks_of
+from geovq.geometry import pullback_metrics
+from geovq.models.cut import cut, token_dim
 from geovq.pipeline.arms import FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
 from geovq.pipeline.context import SPLITS, Context
 from geovq.pipeline.decoder_lengths import measure_with
 from geovq.registry import build
+from geovq.search import sample_rows
 from geovq.seeding import derive_seed
 from geovq.storage.artifact import load_artifact, read_json
 from geovq.storage.atomic import write_json
 from geovq.tokenizer.codes import StoredCodes, load_codes, save_codes
-from geovq.tokenizer.finetune import finetune_decoder
+from geovq.tokenizer.finetune import finetune
 from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.latent_map import LatentMap, mean_pullback_map
+from geovq.tokenizer.mapped_decoder import MappedDecoder
+
+HISTOGRAM_IMAGES = 2_000  # training images whose codes are counted where encoding calls the decoder
+METRIC_IMAGES = 10_000  # training images at which the decoder's metric is taken, to fit a codebook in it
 
 
 def arm_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
@@ -31,22 +42,27 @@ def arm_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
         "tokens": to_json(arm.config.tokens),
         "quantizer": to_json(arm.config.quantizer),
     }
-    return inputs | {"tune": to_json(arm.config.tune)} if arm.tuned else inputs
+    steps = {"latent_map": True, "tune": arm.tuned, "aware": arm.aware}
+    settings = {name: getattr(arm.config, name) for name, taken in steps.items() if taken}
+    return inputs | {name: to_json(setting) for name, setting in settings.items() if setting is not None}
 
 
 def make_tokenizer(run: Context, arm: Arm, seed: int) -> Path | None:
-    """Fit an arm's quantizer, take over its trained layer, or tune its decoder; None for the floor."""
+    """Fit an arm's quantizer, take over its trained layer, or tune what decodes it; None for the floor."""
     if arm.kind == FLOOR:
         return None
 
     def make(folder: Path, checkpoints: Path) -> None:
-        if arm.tuned:
+        if arm.aware:
+            start = load_tokenizer(run, replace(arm, aware=False), seed)
+            start.changed(aware=arm.config.aware).save_pretrained(folder)
+        elif arm.tuned:
             _tune(run, arm, seed, folder, checkpoints)
         else:
             _assemble(run, arm, seed).save_pretrained(folder)
 
     path = run.arm_path("tokenizers", arm, seed)
-    stage = "tune" if arm.tuned else "tokenizer"
+    stage = "tune" if arm.tuned and not arm.aware else "tokenizer"
     return run.stages.run(stage, path, arm_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
 
@@ -56,16 +72,31 @@ def load_tokenizer(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
 
 
 def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
-    """Codes of every split under an arm's tokenizer; None for the floor and for tuned arms, whose codes are
-    those of the arm they tune.
+    """Codes of every split under an arm's tokenizer; None for the floor and for arms with another's codes.
+
+    Encoding that calls the decoder takes long: only the first 2,000 training images are encoded so, for a
+    histogram of their codes.
     """
-    if arm.kind == FLOOR or arm.tuned:
+    if arm.kind == FLOOR or coded_by(arm) != arm:
         return None
 
     def make(folder: Path, _: Path) -> None:
         tokenizer = load_tokenizer(run, arm, seed)
         latents = load_latents(run, arm.config.model, seed)
-        splits = {s: tokenizer.encode_latents(latents[f"{s}.mean"], latents[f"{s}.sigma"]) for s in SPLITS}
+        splits = {}
+        for split in SPLITS:
+            images = run.images(split)
+            n_images = len(images)
+            if split == "train" and encodes_slowly(arm):
+                n_images = min(n_images, HISTOGRAM_IMAGES)
+            parts = []
+            for chunk in chunks_of(images):
+                rows = slice(chunk.start, min(chunk.stop, n_images))
+                if rows.start < n_images:
+                    pixels = images.images(rows) if arm.aware else None
+                    mean, sigma = (latents[f"{split}.{part}"][rows] for part in ("mean", "sigma"))
+                    parts.append(tokenizer.encode_latents(mean, sigma, pixels))
+            splits[split] = np.concatenate(parts)
         stored = StoredCodes(tokenizer.layout, tokenizer.fingerprint, splits)
         save_codes(folder, stored, run.splits.fingerprint)
 
@@ -76,30 +107,45 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
 
 def codes_of(run: Context, arm: Arm, seed: int) -> StoredCodes:
     """The codes of an arm, from its folder."""
-    return load_codes(run.root / run.arm_path("codes", untuned(arm), seed))
+    return load_codes(run.root / run.arm_path("codes", coded_by(arm), seed))
 
 
-def untuned(arm: Arm) -> Arm:
-    """The arm whose codes ``arm`` uses."""
-    return Arm(arm.config, arm.model)
+def coded_by(arm: Arm) -> Arm:
+    """The arm whose codes ``arm`` uses: a tuned one those it was tuned on, unless they were found anew."""
+    own = arm.aware or (arm.config.tune is not None and arm.config.tune.rounds > 1)
+    return arm if own else arm.plain
+
+
+def encodes_slowly(arm: Arm) -> bool:
+    """Whether encoding calls the decoder, so that not all training images are encoded."""
+    quantizer = arm.config.quantizer
+    return arm.aware or (quantizer is not None and build("quantizer", quantizer).takes_metric)
 
 
 def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
     model = trained_model(run, arm.config.model, seed)
     grid = tokens_of(arm, model.tokens)
-    layer = model.layer
+    layer, latent_map = model.layer, None
     if arm.config.quantizer is not None:
-        latents = load_latents(run, arm.config.model, seed)
-        mean, sigma = (
-            cut(torch.from_numpy(latents[f"train.{part}"]), grid).flatten(0, 1).numpy()
-            for part in ("mean", "sigma")
-        )
+        arrays = load_latents(run, arm.config.model, seed)
+        mean, sigma = (torch.from_numpy(arrays[f"train.{part}"]) for part in ("mean", "sigma"))
+        decoder: nn.Module = model.decoder
+        if arm.config.latent_map is not None:
+            latent_map = _mean_map(arm.config.latent_map, decoder, arrays["train.mean"], grid, seed)
+            mean, sigma = latent_map(mean), latent_map.sigma(sigma)
+            decoder = MappedDecoder(latent_map, decoder)
         quantizer = build(
             "quantizer", arm.config.quantizer, random_state=derive_seed(seed, arm.config.name) % 2**32
         )
-        measure_with(quantizer, model.decoder, latents["train.mean"])
-        quantizer.fit(mean, sigma=sigma) if quantizer.takes_sigma else quantizer.fit(mean)
-        layer = quantizer.as_module()
+        given = {}
+        if quantizer.takes_metric:
+            rows = sample_rows(len(mean), METRIC_IMAGES, derive_seed(seed, "metrics"))
+            mean, sigma = mean[rows], sigma[rows]
+            given["metric"] = pullback_metrics(decoder, mean, grid).reshape(-1, *_square(mean, grid))
+        if quantizer.takes_sigma:
+            given["sigma"] = cut(sigma, grid).flatten(0, 1).numpy()
+        measure_with(quantizer, decoder, mean.numpy())
+        layer = quantizer.fit(cut(mean, grid).flatten(0, 1).numpy(), **given).as_module()
     assert layer is not None
     return LatentTokenizer(
         model.encoder,
@@ -108,15 +154,28 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
         image_shape=run.splits.image_shape,
         latent_shape=model.latent_shape,
         tokens=grid,
+        latent_map=latent_map,
         architecture=model_spec(run, arm.config.model, seed),
     )
 
 
+def _mean_map(
+    config: MapConfig, decoder: nn.Module, latents: np.ndarray, grid: tuple[int, int], seed: int
+) -> LatentMap:
+    rows = sample_rows(len(latents), config.n_images, derive_seed(seed, "latent map"))
+    return mean_pullback_map(decoder, latents[rows], per=config.per, tokens=grid, floor=config.floor)
+
+
+def _square(latents: torch.Tensor, grid: tuple[int, int]) -> tuple[int, int]:
+    d = token_dim(latents.shape[1:], grid)
+    return d, d
+
+
 def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) -> None:
     assert arm.config.tune is not None
-    codes = codes_of(run, arm, seed)
-    tuned, result = finetune_decoder(
-        load_tokenizer(run, untuned(arm), seed),
+    codes = codes_of(run, arm.plain, seed)
+    tuned, result = finetune(
+        load_tokenizer(run, arm.plain, seed),
         run.splits.train,
         run.splits.validation,
         arm.config.tune,

@@ -6,8 +6,9 @@ gets validation, ``predict``, ``transform``, ``score``, saving and ``as_module``
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from geovq.config import Spec
 from geovq.errors import CorruptArtifactError, InputError
-from geovq.quantizers.validation import check_codes, check_count, check_points, check_sigma, seed_from
+from geovq.quantizers.validation import (
+    check_codes,
+    check_count,
+    check_metric,
+    check_points,
+    check_sigma,
+    seed_from,
+)
 from geovq.registry import build, kind_of
 from geovq.storage.artifact import load_artifact, save_artifact
 
@@ -33,25 +41,32 @@ Self = TypeVar("Self", bound="Quantizer")
 class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of the post-hoc quantizers.
 
-    ``X (n, d)`` are points: latents, or any embeddings. ``sigma (n, d)`` are posterior standard deviations;
-    a quantizer fitted with them must be called with them, because fit and assignment use one metric.
+    ``X (n, d)`` are points: latents, or any embeddings. ``sigma (n, d)`` are posterior standard deviations,
+    ``metric (n, d, d)`` is a metric tensor at every point, such as a decoder's J'J. A quantizer fitted with
+    them must be called with them, because fit and assignment use one metric.
+
+    Every codebook of several levels is additive: a point is the sum of one vector a level. Product and scalar
+    codes are sums too, of vectors that are zero outside their group or axis.
 
     Attributes
     ----------
-    codebook_ : (K, d), or (L, K, d) for L additive levels
-    uses_sigma_ : whether ``fit`` was given sigma
+    codebook_ : (K, d), or for L levels (L, K, d) or, of different sizes, a list of L arrays (K_l, d)
+    uses_sigma_, uses_metric_ : whether ``fit`` was given them
     n_features_in_ : d
     """
 
     n_codes: int
     random_state: Any
-    codebook_: np.ndarray
+    codebook_: np.ndarray | list[np.ndarray]
     uses_sigma_: bool
+    uses_metric_: bool = False
     n_features_in_: int
 
-    @property
-    def code_sizes(self) -> tuple[int, ...]:
-        """Alphabet size of every level, known before ``fit``."""
+    def planned_sizes(self, d: int) -> tuple[int, ...]:
+        """Alphabet size of every level for points of d coordinates, before ``fit``.
+
+        A quantizer that allots its bits by the data may settle on other sizes of no more bits in sum.
+        """
         return (self.n_codes,)
 
     @property
@@ -59,58 +74,75 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         """Whether the metric looks at sigma, so that there is a reason to pass it."""
         return False
 
-    @abstractmethod
-    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
-        """Learn from valid ``points`` and ``sigma (n, d)``, float32 or float64; set ``codebook_``."""
+    @property
+    def takes_metric(self) -> bool:
+        """Whether metric tensors change anything, so that there is a reason to pass them."""
+        return False
 
     @abstractmethod
-    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+    def _fit(
+        self, points: np.ndarray, sigma: np.ndarray | None, metric: np.ndarray | None, seed: int
+    ) -> None:
+        """Learn from valid ``points``, ``sigma (n, d)`` and ``metric (n, d, d)``; set ``codebook_``.
+
+        All three are of one dtype, float32 or float64.
+        """
+
+    @abstractmethod
+    def _encode(
+        self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
+    ) -> torch.Tensor:
         """Codes int64 (n,) or (n, L) of valid points, on their device."""
 
     @staticmethod
-    def look_up(codebook: Array, codes: Array) -> Array:
+    def look_up(codebook: Array | Sequence[Array], codes: Array) -> Array:
         """Vectors (..., d) of codes (...) or, for L levels, (..., L); NumPy arrays or tensors alike."""
-        if codebook.ndim == 2:
+        if not isinstance(codebook, Sequence) and codebook.ndim == 2:
             return codebook[codes]
         vectors = codebook[0][codes[..., 0]]
         for level in range(1, len(codebook)):
             vectors = vectors + codebook[level][codes[..., level]]
         return vectors
 
-    def fit(self: Self, X: Any, y: Any = None, *, sigma: Any = None) -> Self:
+    def fit(self: Self, X: Any, y: Any = None, *, sigma: Any = None, metric: Any = None) -> Self:
         """Learn a codebook from ``X (n, d)``; ``y`` is ignored.
 
-        Raises ``InputError`` (a ``ValueError``) if X or sigma are not finite numbers of the right shape, or
-        there are more codes than points.
+        Raises ``InputError`` (a ``ValueError``) if X, sigma or metric are not finite numbers of the right
+        shape, a sigma or metric is not positive, or there are more codes than points.
         """
         # Some attributes exist with sigma or some parameters alone: none may be left of an earlier fit.
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
         points = check_points(self, X, reset=True)
-        sigma = check_sigma(sigma, points)
+        sigma, metric = check_sigma(sigma, points), check_metric(metric, points)
         check_count("n_codes", self.n_codes)
         if self.n_codes > len(points):
             raise InputError(
                 f"n_codes is {self.n_codes}, but X has n_samples={len(points)}; expected at least one point "
                 "a code; lower n_codes or give more points"
             )
-        self.uses_sigma_ = sigma is not None
-        self._fit(points, sigma, seed_from(self.random_state))
+        self.uses_sigma_, self.uses_metric_ = sigma is not None, metric is not None
+        self._fit(points, sigma, metric, seed_from(self.random_state))
         return self
 
-    def predict(self, X: Any, *, sigma: Any = None) -> np.ndarray:
+    def predict(self, X: Any, *, sigma: Any = None, metric: Any = None) -> np.ndarray:
         """Codes of ``X (n, d)``: int64 (n,), or (n, L) for L levels; ties go to the lowest code."""
         check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
-        sigma = check_sigma(sigma, points, self.uses_sigma_)
-        codes = self._encode(as_tensor(points), None if sigma is None else as_tensor(sigma))
+        given = (
+            check_sigma(sigma, points, self.uses_sigma_),
+            check_metric(metric, points, self.uses_metric_),
+        )
+        codes = self._encode(
+            as_tensor(points), *(None if array is None else as_tensor(array) for array in given)
+        )
         return codes.numpy()
 
-    def transform(self, X: Any, *, sigma: Any = None) -> np.ndarray:
+    def transform(self, X: Any, *, sigma: Any = None, metric: Any = None) -> np.ndarray:
         """Every point replaced by the vector of its code, (n, d); float32 stays float32, else float64."""
         check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
-        vectors = self.inverse_transform(self.predict(points, sigma=sigma))
+        vectors = self.inverse_transform(self.predict(points, sigma=sigma, metric=metric))
         return vectors.astype(points.dtype, copy=False)
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
@@ -118,20 +150,20 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         check_is_fitted(self, "codebook_")
         return self.look_up(self.codebook_, check_codes(codes, self.codebook_))
 
-    def score(self, X: Any, y: Any = None, *, sigma: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, *, sigma: Any = None, metric: Any = None) -> float:
         """Minus the squared Euclidean distance to the quantized point, averaged over points."""
         check_is_fitted(self, "codebook_")
         points = check_points(self, X, reset=False)
-        errors = points.astype(np.float64) - self.transform(points, sigma=sigma)
+        errors = points.astype(np.float64) - self.transform(points, sigma=sigma, metric=metric)
         return -float(np.square(errors).sum(1).mean())
 
-    def fit_predict(self, X: Any, y: Any = None, *, sigma: Any = None) -> np.ndarray:
+    def fit_predict(self, X: Any, y: Any = None, *, sigma: Any = None, metric: Any = None) -> np.ndarray:
         """``fit``, then ``predict`` of the same points."""
-        return self.fit(X, sigma=sigma).predict(X, sigma=sigma)
+        return self.fit(X, sigma=sigma, metric=metric).predict(X, sigma=sigma, metric=metric)
 
-    def fit_transform(self, X: Any, y: Any = None, *, sigma: Any = None) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None, *, sigma: Any = None, metric: Any = None) -> np.ndarray:
         """``fit``, then ``transform`` of the same points."""
-        return self.fit(X, sigma=sigma).transform(X, sigma=sigma)
+        return self.fit(X, sigma=sigma, metric=metric).transform(X, sigma=sigma, metric=metric)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted quantizer to a folder: ``config.json``, ``model.safetensors``, hashes of both."""
@@ -152,7 +184,7 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         Raises ``CorruptArtifactError`` if the files were altered, ``InputError`` if they hold another class.
         """
         config, arrays = load_artifact(Path(path))
-        if config.get("type") != "quantizer" or "codebook_" not in arrays:
+        if config.get("type") != "quantizer" or not {"codebook_", "codebook_0"} & arrays.keys():
             raise CorruptArtifactError(
                 f"{path}: holds type {config.get('type')!r}; expected a quantizer with a codebook"
             )
@@ -170,13 +202,18 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         return FittedQuantizer(self)
 
     def fitted_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All learnt attributes: numeric arrays by name, and JSON values by name."""
+        """All learnt attributes: numeric arrays by name, and JSON values by name.
+
+        The levels of a codebook that is a list are the arrays ``codebook_0``, ``codebook_1`` and so on.
+        """
         arrays: dict[str, np.ndarray] = {}
         values: dict[str, Any] = {}
         for name, value in vars(self).items():
             if not name.endswith("_") or name.startswith("_"):
                 continue
-            if isinstance(value, np.ndarray) and value.dtype != object:
+            if name == "codebook_" and isinstance(value, list):
+                arrays |= {f"{name}{level}": array for level, array in enumerate(value)}
+            elif isinstance(value, np.ndarray) and value.dtype != object:
                 arrays[name] = value
             else:
                 values[name] = value.tolist() if isinstance(value, np.ndarray) else value
@@ -184,7 +221,11 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Set the learnt attributes that ``fitted_state`` returned."""
-        for name, value in {**arrays, **values}.items():
+        levels = [name for name in arrays if re.fullmatch(r"codebook_\d+", name)]
+        if levels:
+            self.codebook_ = [arrays[f"codebook_{level}"] for level in range(len(levels))]
+        single = {name: array for name, array in arrays.items() if name not in levels}
+        for name, value in {**single, **values}.items():
             setattr(self, name, np.asarray(value, dtype=object) if isinstance(value, list) else value)
 
     def json_params(self) -> dict[str, Any]:

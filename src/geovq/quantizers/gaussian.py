@@ -8,12 +8,19 @@ import numpy as np
 import torch
 
 from geovq.quantizers.base import Quantizer, as_tensor
+from geovq.quantizers.gaussian_kl import GaussianProjection, InformationProjection, MomentProjection
+from geovq.quantizers.lloyd import WeightedSquares, lloyd
 from geovq.quantizers.validation import check_choice, check_count
-from geovq.search import cell_means, kmeans, nearest_codes, nearest_codes_weighted
+from geovq.search import kmeans, nearest_codes, nearest_codes_weighted
+
+PROJECTIONS: dict[str, type[GaussianProjection]] = {
+    "m-projection": MomentProjection,
+    "i-projection": InformationProjection,
+}
 
 
 class GaussianQuantizer(Quantizer):
-    """k-means over diagonal Gaussians N(mu, diag(sigma^2)), in one of two metrics.
+    """k-means over diagonal Gaussians N(mu, diag(sigma^2)), in one of four metrics.
 
     ``wasserstein``: the squared Wasserstein-2 distance of diagonal Gaussians is
     ``|mu - mu'|^2 + |sigma - sigma'|^2`` and their barycentre has the mean mu and the mean sigma, so this
@@ -21,25 +28,40 @@ class GaussianQuantizer(Quantizer):
 
     ``precision``: codes are points c at distance ``sum (mu - c)^2 / sigma^2``, with the centroid
     ``sum(mu / sigma^2) / sum(1 / sigma^2)``. Where sigma is small the decoder is sensitive, so this is a
-    diagonal pull-back metric without a decoder call. Both steps are exact and the objective never rises.
+    diagonal pull-back metric without a decoder call.
 
-    Without sigma all sigmas are taken as 1, and both are Euclidean k-means.
+    ``m-projection``: codes are Gaussians c at divergence KL(q || c) from the posterior q, with the mean and
+    the variance of all posteriors of the cell: it covers them.
+
+    ``i-projection``: codes are Gaussians c at divergence KL(c || q), with the mean precision of the cell's
+    posteriors and their precision-weighted mean: it lies where all of them are dense.
+
+    Both steps of Lloyd's algorithm are exact in every metric, so the objective never rises. Codes that lose
+    all their points move to those that are served worst.
+
+    Without sigma all sigmas are taken as 1. Where all are equal, all but ``m-projection`` are Euclidean
+    k-means.
 
     Parameters
     ----------
     n_codes : K
-    metric : ``"wasserstein"`` or ``"precision"``
-    n_iterations : Lloyd iterations
+    metric : ``"wasserstein"``, ``"precision"``, ``"m-projection"`` or ``"i-projection"``
+    n_iterations : Lloyd iterations, after as many of the start: Euclidean k-means on mu for ``precision``, on
+        ``[mu, sigma]`` for the projections
     random_state : seed, or ``np.random.RandomState``, of the start
 
     Attributes
     ----------
     codebook_ : (K, d), the means, which are what a decoder sees
-    codebook_sigma_ : (K, d), the sigmas of the codes (``wasserstein`` alone)
-    objectives_ : (iterations,), mean distance to the nearest code before every Lloyd step and after the last
-        (``precision`` alone)
+    codebook_sigma_ : (K, d), the sigmas of the codes (all but ``precision``)
+    objectives_ : (iterations + 1,), mean distance, or divergence in nats, to the nearest code before every
+        Lloyd step and after the last (all but ``wasserstein``)
+
+    Source: Nielsen and Nock, "Sided and Symmetrized Bregman Centroids", IEEE Transactions on Information
+    Theory 2009, for the projections.
     """
 
+    codebook_: np.ndarray
     codebook_sigma_: np.ndarray
     objectives_: np.ndarray
 
@@ -57,57 +79,40 @@ class GaussianQuantizer(Quantizer):
 
     @property
     def takes_sigma(self) -> bool:
-        """Both metrics are between Gaussians."""
+        """All metrics are between Gaussians."""
         return True
 
-    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
-        check_choice("metric", self.metric, ("wasserstein", "precision"))
+    def _fit(
+        self, points: np.ndarray, sigma: np.ndarray | None, metric: np.ndarray | None, seed: int
+    ) -> None:
+        check_choice("metric", self.metric, ("wasserstein", "precision", *PROJECTIONS))
         check_count("n_iterations", self.n_iterations)
         if sigma is None:
             sigma = np.ones_like(points)
-        if self.metric == "wasserstein":
-            both = kmeans(np.concatenate([points, sigma], axis=1), self.n_codes, seed, self.n_iterations)
-            means, sigmas = np.split(both, 2, axis=1)
-            self.codebook_, self.codebook_sigma_ = means.copy(), sigmas.copy()
-        else:
+        if self.metric == "precision":
             start = kmeans(points, self.n_codes, seed, self.n_iterations)
-            self.codebook_, self.objectives_ = precision_lloyd(points, sigma, start, self.n_iterations)
+            squares = WeightedSquares(points, np.square(1.0 / sigma.astype(np.float64)))
+            codebook, self.objectives_ = lloyd(squares, start, self.n_iterations)
+            self.codebook_ = codebook.astype(points.dtype)
+            return
+        both = np.concatenate([points, sigma], axis=1)
+        codebook = kmeans(both, self.n_codes, seed, self.n_iterations)
+        if self.metric in PROJECTIONS:
+            # Sigmas much smaller than others may be rounded to 0 or below it.
+            start = np.maximum(codebook, both.min(0))
+            projection = PROJECTIONS[self.metric](points, sigma)
+            codebook, self.objectives_ = lloyd(projection, start, self.n_iterations)
+        means, sigmas = np.split(codebook.astype(points.dtype), 2, axis=1)
+        self.codebook_, self.codebook_sigma_ = means.copy(), sigmas.copy()
 
-    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+    def _encode(
+        self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
+    ) -> torch.Tensor:
         if sigma is None:
             sigma = torch.ones_like(points)
         if self.metric == "precision":
             return nearest_codes_weighted(points, sigma**-2, as_tensor(self.codebook_))
-        codebook = np.concatenate([self.codebook_, self.codebook_sigma_], axis=1)
-        return nearest_codes(torch.cat([points, sigma], dim=1), as_tensor(codebook))
-
-
-def precision_lloyd(
-    points: np.ndarray, sigma: np.ndarray, codebook: np.ndarray, n_iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lloyd's algorithm in the precision-weighted metric, until codes stay or iterations are used up.
-
-    Parameters
-    ----------
-    points, sigma : (n, d)
-    codebook : (K, d), the start
-    n_iterations : at most
-
-    Returns
-    -------
-    codebook : (K, d), in the dtype of ``points``
-    objectives : (iterations + 1,), mean distance before every step and after the last; never rises
-    """
-    wide = points.astype(np.float64)
-    weights = np.square(1.0 / sigma.astype(np.float64))
-    rows, row_weights = torch.from_numpy(wide), torch.from_numpy(weights)
-    current = codebook.astype(np.float64)
-    objectives: list[float] = []
-    previous = np.empty(0)
-    while True:
-        codes = nearest_codes_weighted(rows, row_weights, torch.from_numpy(current)).numpy()
-        objectives.append(float((weights * np.square(wide - current[codes])).sum(1).mean()))
-        if len(objectives) > n_iterations or np.array_equal(codes, previous):
-            return current.astype(points.dtype), np.array(objectives)
-        means, counts = cell_means(wide, codes, len(current), weights)
-        current, previous = np.where(counts[:, None] > 0, means, current), codes
+        codebook = as_tensor(np.concatenate([self.codebook_, self.codebook_sigma_], axis=1))
+        if self.metric in PROJECTIONS:
+            return PROJECTIONS[self.metric].nearest_codes(points, sigma, codebook)
+        return nearest_codes(torch.cat([points, sigma], dim=1), codebook)

@@ -52,6 +52,7 @@ class GraphQuantizer(Quantizer):
     centers: str
     assignment: str
     allow_bridges: bool
+    codebook_: np.ndarray
     codebook_sigma_: np.ndarray
     codebook_metric_: np.ndarray
     nodes_: np.ndarray
@@ -141,7 +142,9 @@ class GraphQuantizer(Quantizer):
         sigmas = None if some.sigmas is None else as_tensor(some.sigmas)
         return float((self._nearest(as_tensor(some.means), sigmas).numpy() != label[rows]).mean())
 
-    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+    def _encode(
+        self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
+    ) -> torch.Tensor:
         if self.takes_sigma and sigma is None:
             sigma = torch.ones_like(points)
         if self.assignment == "nearest":

@@ -36,14 +36,20 @@ class KMeansQuantizer(Quantizer):
     [0.0, 9.0]
     """
 
+    codebook_: np.ndarray
+
     def __init__(self, n_codes: int = 8, n_iterations: int = 25, random_state: Any = None) -> None:
         self.n_codes = n_codes
         self.n_iterations = n_iterations
         self.random_state = random_state
 
-    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
+    def _fit(
+        self, points: np.ndarray, sigma: np.ndarray | None, metric: np.ndarray | None, seed: int
+    ) -> None:
         check_count("n_iterations", self.n_iterations)
         self.codebook_ = kmeans(points, self.n_codes, seed, self.n_iterations)
 
-    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+    def _encode(
+        self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
+    ) -> torch.Tensor:
         return nearest_codes(points, as_tensor(self.codebook_))

@@ -59,6 +59,7 @@ class KMedoidsQuantizer(Quantizer):
     [1.0, 8.0]
     """
 
+    codebook_: np.ndarray
     medoids_: np.ndarray
     objectives_: np.ndarray
 
@@ -76,7 +77,9 @@ class KMedoidsQuantizer(Quantizer):
         self.n_iterations = n_iterations
         self.random_state = random_state
 
-    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
+    def _fit(
+        self, points: np.ndarray, sigma: np.ndarray | None, metric: np.ndarray | None, seed: int
+    ) -> None:
         check_power(self.power)
         check_flag("polish", self.polish)
         check_count("n_iterations", self.n_iterations)
@@ -147,7 +150,9 @@ class KMedoidsQuantizer(Quantizer):
             candidates=draw_candidates(len(points), self.n_codes, seed),
         ).medoids
 
-    def _encode(self, points: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+    def _encode(
+        self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
+    ) -> torch.Tensor:
         return nearest_codes(points, as_tensor(self.codebook_))
 
 

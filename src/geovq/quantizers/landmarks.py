@@ -65,7 +65,9 @@ class LandmarkGeodesicQuantizer(GraphQuantizer):
         self.allow_bridges = allow_bridges
         self.random_state = random_state
 
-    def _fit(self, points: np.ndarray, sigma: np.ndarray | None, seed: int) -> None:
+    def _fit(
+        self, points: np.ndarray, sigma: np.ndarray | None, metric: np.ndarray | None, seed: int
+    ) -> None:
         self._check_parameters()
         latents = self._latents(points, sigma)
         edge_lengths(self.edges).check(latents)

@@ -12,6 +12,8 @@ from sklearn.utils.validation import validate_data
 
 from geovq.errors import InputError, unknown_name
 
+SYMMETRIC = 1e-4  # of its largest number: how far a metric tensor may be from M = M' and from M >= 0
+
 
 def check_points(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
     """``X`` as finite float32 or float64 ``(n, d)``; ``reset`` records its width, else it must be the same.
@@ -35,40 +37,79 @@ def check_sigma(sigma: Any, points: np.ndarray, expected: bool | None = None) ->
     ``expected`` is whether the quantizer was fitted with sigma (``None``: it is being fitted). Raises
     ``InputError`` if that differs.
     """
-    if expected is not None and expected != (sigma is not None):
-        fitted, called = ("with", "without") if expected else ("without", "with")
-        raise InputError(
-            f"the quantizer was fitted {fitted} sigma and is called {called} it; "
-            "fit and assignment use one metric: give sigma to both or to neither"
-        )
-    if sigma is None:
-        return None
-    try:
-        array = np.ascontiguousarray(sigma, dtype=points.dtype)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"sigma is not an array of numbers: {error}") from None
-    if array.shape != points.shape:
-        raise InputError(f"sigma has shape {array.shape}; expected that of X, {points.shape}")
-    check_finite("sigma", array)
-    if not (array > 0).all():
+    array = _check_side("sigma", sigma, points, points.shape, expected)
+    if array is not None and not (array > 0).all():
         row = int(np.argwhere(array <= 0)[0, 0])
         raise InputError(f"sigma has a value of 0 or less in row {row}; expected standard deviations above 0")
     return array
 
 
-def check_codes(codes: Any, codebook: np.ndarray) -> np.ndarray:
-    """``codes`` as integers (n,) for a codebook (K, d), (n, L) for (L, K, d), each below K."""
+def check_metric(metric: Any, points: np.ndarray, expected: bool | None = None) -> np.ndarray | None:
+    """``metric`` as positive definite tensors (n, d, d) in the dtype of ``points (n, d)``, or ``None``.
+
+    ``expected`` is whether the quantizer was fitted with metrics (``None``: it is being fitted). Raises
+    ``InputError`` if that differs, or a tensor is not symmetric (to 1e-4 of its largest number) or not
+    positive definite.
+    """
+    n, d = points.shape
+    array = _check_side("metric", metric, points, (n, d, d), expected)
+    if array is None:
+        return None
+    largest = np.abs(array).max((1, 2))
+    skew = np.abs(array - array.transpose(0, 2, 1)).max((1, 2)) > SYMMETRIC * largest
+    if skew.any():
+        raise InputError(f"metric is not symmetric in row {int(skew.argmax())}; expected M = M'")
+    # Products J'J of float32 numbers may round to eigenvalues slightly below zero where a direction is flat.
+    least = np.linalg.eigvalsh(array)[:, 0] if d > 1 else array[:, 0, 0]
+    wrong = (least < -SYMMETRIC * largest) | (largest == 0) | ((d == 1) & (least <= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"metric has the eigenvalue {least[row]:.3g} in row {row}; expected positive definite tensors"
+        )
+    return array
+
+
+def _check_side(
+    name: str, value: Any, points: np.ndarray, shape: tuple[int, ...], expected: bool | None
+) -> np.ndarray | None:
+    """What is given beside the points, as finite numbers of ``shape``, present if it was ``expected``."""
+    if expected is not None and expected != (value is not None):
+        fitted, called = ("with", "without") if expected else ("without", "with")
+        raise InputError(
+            f"the quantizer was fitted {fitted} {name} and is called {called} it; "
+            f"fit and assignment use one metric: give {name} to both or to neither"
+        )
+    if value is None:
+        return None
+    try:
+        array = np.ascontiguousarray(value, dtype=points.dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is not an array of numbers: {error}") from None
+    if array.shape != shape:
+        of_points = "that of X, " if shape == points.shape else f"(n, d, d) for X {points.shape}, "
+        raise InputError(f"{name} has shape {array.shape}; expected {of_points}{shape}")
+    check_finite(name, array.reshape(len(array), -1))
+    return array
+
+
+def check_codes(codes: Any, codebook: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """``codes`` as integers (n,) for a codebook (K, d), (n, L) for L levels, each below its level's K."""
     array = np.asarray(codes)
-    levels = () if codebook.ndim == 2 else (len(codebook),)
+    one_level = isinstance(codebook, np.ndarray) and codebook.ndim == 2
+    sizes = [len(codebook)] if one_level else [len(level) for level in codebook]
+    levels = () if one_level else (len(sizes),)
     if array.ndim != 1 + len(levels) or array.shape[1:] != levels:
         raise InputError(f"codes have shape {array.shape}; expected {('n', *levels)}".replace("'", ""))
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"codes are {array.dtype}; expected integers")
-    n_codes = codebook.shape[-2]
-    outside = (array < 0) | (array >= n_codes)
+    by_level = array.reshape(len(array), -1)
+    outside = (by_level < 0) | (by_level >= np.array(sizes))
     if outside.any():
-        row = int(np.argwhere(outside)[0, 0])
-        raise InputError(f"code {array[outside][0]} in row {row} does not exist; expected 0..{n_codes - 1}")
+        row, level = np.argwhere(outside)[0]
+        raise InputError(
+            f"code {by_level[row, level]} in row {row} does not exist; expected 0..{sizes[level] - 1}"
+        )
     return array
 
 

@@ -14,6 +14,7 @@ from geovq.errors import ConfigError, unknown_name
 RECIPES = {
     "digits": "geovq.recipes.digits",
     "mnist-first": "geovq.recipes.mnist_first",
+    "mnist-post-hoc": "geovq.recipes.mnist_post_hoc",
 }
 
 

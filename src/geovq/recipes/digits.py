@@ -7,7 +7,7 @@ Expect: readable digits; differences between arms with their intervals over seed
 
 from __future__ import annotations
 
-from geovq.config import DataConfig, PriorConfig, RunConfig, Spec, TrainConfig
+from geovq.config import DataConfig, PriorConfig, RunConfig, Spec, TrainConfig, TuneConfig
 from geovq.recipes.matched_rate import autoencoders, first_arms
 
 
@@ -31,7 +31,7 @@ def config() -> RunConfig:
             n_codes=64,
             n_levels=4,
             n_neighbors=10,
-            tune=TrainConfig(epochs=40, batch_size=64, learning_rate=1e-3),
+            tune=TuneConfig(epochs=40, batch_size=64, learning_rate=1e-3),
         ),
         prior=PriorConfig(
             Spec("transformer", {"width": 64, "n_layers": 2, "n_heads": 4, "dropout": 0.2}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geovq.config import ArmConfig, ModelConfig, Spec, TrainConfig
+from geovq.config import ArmConfig, ModelConfig, Spec, TrainConfig, TuneConfig
 
 
 def autoencoders(
@@ -25,7 +25,7 @@ def autoencoders(
 
 
 def first_arms(
-    *, tokens: tuple[int, int], n_codes: int, n_levels: int, n_neighbors: int, tune: TrainConfig
+    *, tokens: tuple[int, int], n_codes: int, n_levels: int, n_neighbors: int, tune: TuneConfig
 ) -> tuple[ArmConfig, ...]:
     """Floor, end-to-end and post-hoc arms; the residual and the end-to-end one also with tuned decoders.
 
@@ -40,6 +40,10 @@ def first_arms(
         ArmConfig("wasserstein", "vae", tokens, Spec("gaussian", {**codes, "metric": "wasserstein"})),
         ArmConfig("geodesic", "vae", tokens, Spec("geodesic", {**codes, "n_neighbors": n_neighbors})),
         ArmConfig(
-            "residual", "vae", (1, 1), Spec("residual", {**codes, "n_levels": n_levels, "beam": 16}), tune
+            "residual",
+            "vae",
+            (1, 1),
+            Spec("residual", {**codes, "n_levels": n_levels, "beam": 16}),
+            tune=tune,
         ),
     )

@@ -10,7 +10,7 @@ Expect: residual with a tuned decoder below .0080 test MSE.
 
 from __future__ import annotations
 
-from geovq.config import DataConfig, PriorConfig, RunConfig, Spec, TrainConfig
+from geovq.config import DataConfig, PriorConfig, RunConfig, Spec, TrainConfig, TuneConfig
 from geovq.recipes.matched_rate import autoencoders, first_arms
 
 
@@ -34,7 +34,7 @@ def config() -> RunConfig:
             n_codes=256,
             n_levels=8,
             n_neighbors=20,
-            tune=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
+            tune=TuneConfig(epochs=10, batch_size=128, learning_rate=1e-3),
         ),
         prior=PriorConfig(
             Spec("transformer", {"width": 128, "n_layers": 3, "n_heads": 4, "dropout": 0.1}),

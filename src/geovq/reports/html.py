@@ -15,9 +15,11 @@ from markupsafe import Markup
 
 from geovq.config import to_json
 from geovq.reports import figures
+from geovq.reports.atlas import ATLAS_BYTES, AtlasView, atlas_view, read_atlas
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table, machine_words, total_seconds
+from geovq.reports.diagnosis import diagnosis_figure, diagnosis_table, read_diagnosis
 from geovq.reports.geometry_figures import (
     CLUSTER_WORDS,
     PATH_WORDS,
@@ -35,6 +37,8 @@ from geovq.reports.verdict import verdict
 from geovq.storage.artifact import file_hash, fingerprint
 from geovq.storage.atomic import new_folder, write_text
 
+PAGE_BYTES = 2_850_000  # 3 MB less the words and tables that go with pictures of codes
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -43,6 +47,17 @@ class Strip:
     label: str
     note: str
     picture: Picture
+
+
+@dataclass(frozen=True)
+class DiagnosisView:
+    """What the latents of one model ask for; ``has_kl`` where its encoder gives Gaussians."""
+
+    model: str
+    sentence: str
+    has_kl: bool
+    plot: Picture
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -82,18 +97,27 @@ def write_report(folder: Path) -> Path:
     for section, strips in context["sheets"].items():
         for i, strip in enumerate(strips, 1):
             pictures[f"{section}-{i}-{_slug(strip.label)}"] = strip.picture
+    for i, found in enumerate(context["diagnoses"], 1):
+        pictures[f"diagnosis-{i}-{_slug(found.model)}"] = found.plot
     for i, paths in enumerate(context["paths"], 1):
         rows = [(f"{p}, {strip.label}", strip.picture) for p, strips in paths.pairs for strip in strips]
         pictures[f"paths-{i}-{_slug(paths.model)}"] = labelled_rows(rows)
     for i, clusters in enumerate(context["clusters"], 1):
         for words, picture in clusters.plots:
             pictures[f"clusters-{i}-{_slug(clusters.arm)}-{_slug(words)}"] = picture
+    template = _environment().get_template("report.html.j2")
+    # Whatever the rest of the page leaves is for the codes one by one.
+    room = PAGE_BYTES - len(template.render(context, atlases=[]).encode())
+    context["atlases"] = _atlases(run, min(ATLAS_BYTES, room))
+    for i, (arm, view) in enumerate(context["atlases"], 1):
+        for shown in view.pictures if view else ():
+            pictures[f"codes-{i}-{_slug(arm)}-{_slug(shown.label)}"] = shown.picture
     with new_folder(run.folder / "figures") as figure_folder:
         for name, picture in pictures.items():
             if picture is not None:
                 (figure_folder / f"{name}.png").write_bytes(picture.png)
     page = run.folder / "report.html"
-    write_text(page, _environment().get_template("report.html.j2").render(context))
+    write_text(page, template.render(context))
     return page
 
 
@@ -128,6 +152,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "details": metric_table(run.records, run.arms, DETAIL_METRICS),
         "error_figure": figures.error_figure(run.records, run.arms),
         "sheets": _sheets(run),
+        "diagnoses": _diagnoses(run),
         "paths": _paths(run),
         "clusters": _clusters(run),
         "usage": _usage(run),
@@ -177,6 +202,20 @@ def _sheets(run: RunFiles) -> dict[str, list[Strip]]:
     return sheets
 
 
+def _diagnoses(run: RunFiles) -> list[DiagnosisView]:
+    return [
+        DiagnosisView(
+            model,
+            found.recommendation,
+            found.kl_bits is not None,
+            diagnosis_figure(found, model),
+            diagnosis_table(found),
+        )
+        for model in run.config.models
+        if (found := read_diagnosis(run, model)) is not None
+    ]
+
+
 def _paths(run: RunFiles) -> list[PathView]:
     found = [paths for model in run.config.models if (paths := read_paths(run, model)) is not None]
     views = []
@@ -201,6 +240,13 @@ def _clusters(run: RunFiles) -> list[ClusterView]:
             plots = [(words, cluster_figure(clusters, kind)) for kind, words in CLUSTER_WORDS.items()]
             views.append(ClusterView(arm, len(clusters.coordinates), clusters.facts, plots))
     return views
+
+
+def _atlases(run: RunFiles, allowed: int) -> list[tuple[str, AtlasView | None]]:
+    """Every stored atlas by arm, None where its share of ``allowed`` bytes is too small."""
+    arms = ordered_arms(run.records)
+    found = [atlas for arm, bits in arms if (atlas := read_atlas(run, arm, bits)) is not None]
+    return [(atlas.arm, atlas_view(atlas, allowed // len(found))) for atlas in found]
 
 
 def _usage(run: RunFiles) -> Picture | None:

@@ -106,37 +106,62 @@ def extend_beams(residual_nbd: Tensor, book: Tensor, beam: int) -> tuple[Tensor,
     n, width, d = residual_nbd.shape
     keep = min(beam, width * len(book))
     rows = max(1, min(n, SCORES_A_CHUNK // (width * len(book))))
-    scores = residual_nbd.new_empty(rows * width, len(book))
+    scores = residual_nbd.new_empty(rows, width, len(book))
     residuals = residual_nbd.new_empty(n, keep, d)
     parents = torch.empty(n, keep, dtype=torch.int64, device=residual_nbd.device)
     codes = torch.empty_like(parents)
     # Half the squared error of every extension, |r|^2 / 2 - r.c + |c|^2 / 2, as one matrix product.
     half_norms = book.square().sum(1) / 2
-    features = torch.cat([-book, torch.ones_like(book[:, :1])], dim=1).T
+    features = torch.cat([-book, torch.full_like(book[:, :1], 0.5)], dim=1).T
+    first_beam = torch.arange(rows, device=residual_nbd.device)[:, None] * width
     for start in range(0, n, rows):
         part = residual_nbd[start : start + rows]
-        with_error = torch.cat([part, part.square().sum(2, keepdim=True) / 2], dim=2)
-        part_scores = scores[: len(part) * width]
-        torch.addmm(half_norms, with_error.reshape(-1, d + 1), features, out=part_scores)
-        chosen = _smallest(part_scores.view(len(part), -1), keep)
-        parent, code = chosen // len(book), chosen % len(book)
-        extended = part.gather(1, parent[:, :, None].expand(-1, -1, d)) - book[code]
-        residuals[start : start + rows] = extended
+        m = len(part)
+        with_error = torch.cat([part, part.square().sum(2, keepdim=True)], dim=2)
+        torch.addmm(half_norms, with_error.view(-1, d + 1), features, out=scores[:m].view(-1, len(book)))
+        parent, code = _smallest(scores[:m], keep)
+        extended = part.reshape(-1, d).index_select(0, (first_beam[:m] + parent).flatten())
+        extended -= book.index_select(0, code.flatten())
+        residuals[start : start + rows] = extended.view(m, keep, d)
         parents[start : start + rows] = parent
         codes[start : start + rows] = code
     return residuals, parents, codes
 
 
-def _smallest(scores: Tensor, count: int) -> Tensor:
-    """Columns of the ``count`` smallest scores of each row, in order of (score, column)."""
+def _smallest(scores_nbk: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Beams and codes (n, count) of the smallest scores of every point, in order of (score, beam, code)."""
+    n, width, size = scores_nbk.shape
+    scores = scores_nbk.view(n, -1)
     if count == 1:
-        return scores.argmin(1, keepdim=True)
-    values, columns = scores.topk(min(count + 1, scores.shape[1]), dim=1, largest=False)
-    # topk picks freely among scores equal to the last it keeps; those rows are sorted in full.
-    tied = values[:, -1] == values[:, count - 1]
+        column = scores.argmin(1, keepdim=True)
+        return column // size, column % size
+    found = min(count + 1, scores.shape[1])
+    if width >= 8 and size > 2 * found:
+        # The smallest few lie with the few codes whose best beam is smallest: fewer scores to choose among,
+        # which pays from about 8 beams.
+        near = scores_nbk.amin(1).topk(found, dim=1, largest=False, sorted=False).indices
+        among = scores_nbk.gather(2, near[:, None, :].expand(-1, width, -1)).view(n, -1)
+        values, place = among.topk(found, dim=1, largest=False)
+        columns = place // found * size + near.gather(1, place % found)
+    else:
+        values, columns = scores.topk(found, dim=1, largest=False)
+    # topk orders equal scores as it likes and picks freely among those equal to the last it keeps.
+    tied = (values[:, 1:] == values[:, :-1]).any(1)
     columns = columns[:, :count]
     if bool(tied.any()):
-        columns[tied] = scores[tied].argsort(dim=1, stable=True)[:, :count]
-    columns = columns.sort(dim=1).values
+        columns[tied] = _smallest_with_ties(scores[tied], values[tied, count - 1], count)
+    return columns // size, columns % size
+
+
+def _smallest_with_ties(scores: Tensor, last: Tensor, count: int) -> Tensor:
+    """Columns of the ``count`` smallest scores of each row, in order of (score, column).
+
+    ``last`` (n,) is the largest score to keep.
+    """
+    n_columns = scores.shape[1]
+    # Different keys that put smaller scores before equal ones before larger ones, and each in order.
+    rank = (scores >= last[:, None]).long() + (scores > last[:, None])
+    keys = rank * n_columns + torch.arange(n_columns, device=scores.device)
+    columns = keys.topk(count, dim=1, largest=False).values % n_columns
     order = scores.gather(1, columns).argsort(dim=1, stable=True)
     return columns.gather(1, order)

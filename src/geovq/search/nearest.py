@@ -34,7 +34,7 @@ def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) ->
     InputError
         If the widths differ or the codebook is empty.
     """
-    points, codebook = _checked(points, codebook)
+    points, codebook = as_floats(points, codebook)
     with torch.autocast(points.device.type, enabled=False):
         # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin. The median is
         # where most codes are, even if one of them is an outlier.
@@ -53,7 +53,7 @@ def nearest_codes_and_distances(
     points: Tensor, codebook: Tensor, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """``nearest_codes`` and the squared distances (n,) to them, computed from the differences."""
-    points, codebook = _checked(points, codebook)
+    points, codebook = as_floats(points, codebook)
     codes = nearest_codes(points, codebook, chunk)
     return codes, (points - codebook[codes]).square().sum(1)
 
@@ -81,7 +81,7 @@ def nearest_codes_weighted(
     InputError
         If the shapes do not fit.
     """
-    points, codebook = _checked(points, codebook)
+    points, codebook = as_floats(points, codebook)
     if weights.shape != points.shape:
         raise InputError(
             f"weights have shape {tuple(weights.shape)}; expected that of points, {tuple(points.shape)}"
@@ -95,6 +95,36 @@ def nearest_codes_weighted(
         features = torch.cat([centered, centered.square() / -2], dim=1)
         codes = _argmin_in_chunks(stacked, features, features.new_zeros(len(features)), chunk)
     return _lowest_of_equals(codes, codebook)
+
+
+@torch.no_grad()
+def lowest_scores(
+    queries: Tensor, features: Tensor, offsets: Tensor | None = None, chunk: int | None = None
+) -> Tensor:
+    """argmin_k (b_k - q.f_k): the code of least cost, for every cost that is such a product.
+
+    Parameters
+    ----------
+    queries : (n, f), what a cost needs of each point
+    features : (K, f), what it needs of each code
+    offsets : (K,), the part ``b`` that no point changes; 0 by default
+    chunk : as for ``nearest_codes``.
+
+    Returns
+    -------
+    int64 (n,); the lowest index if several codes have equal features and offsets.
+
+    Raises
+    ------
+    InputError
+        If the widths differ or there are no codes.
+    """
+    queries, features = as_floats(queries, features)
+    zero = features.new_zeros(len(features))
+    offsets = zero if offsets is None else offsets.to(features)
+    with torch.autocast(queries.device.type, enabled=False):
+        codes = _argmin_in_chunks(queries, features, offsets, chunk)
+    return _lowest_of_equals(codes, torch.cat([features, offsets[:, None]], dim=1))
 
 
 def _argmin_in_chunks(points: Tensor, codebook: Tensor, offsets: Tensor, chunk: int | None) -> Tensor:
@@ -123,7 +153,11 @@ def _lowest_of_equals(codes: Tensor, codebook: Tensor) -> Tensor:
     return first[group[codes]]
 
 
-def _checked(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+def as_floats(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one dtype, float32 at least, and on the device of ``points``.
+
+    Raises ``InputError`` if the widths differ or the codebook is empty.
+    """
     fits = points.ndim == 2 and codebook.ndim == 2 and points.shape[1] == codebook.shape[1]
     if not fits or codebook.numel() == 0:
         raise InputError(

@@ -2,8 +2,9 @@
 
 from geovq.tokenizer.autoencoder import Autoencoder
 from geovq.tokenizer.codes import StoredCodes, load_codes, save_codes
-from geovq.tokenizer.finetune import finetune_decoder
+from geovq.tokenizer.finetune import finetune
 from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.latent_map import LatentMap, mean_pullback_map
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
 from geovq.tokenizer.protocol import Tokenizer
 
@@ -11,10 +12,12 @@ __all__ = [
     "Autoencoder",
     "CodeGrid",
     "CodeLayout",
+    "LatentMap",
     "LatentTokenizer",
     "StoredCodes",
     "Tokenizer",
-    "finetune_decoder",
+    "finetune",
     "load_codes",
+    "mean_pullback_map",
     "save_codes",
 ]

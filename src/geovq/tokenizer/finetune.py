@@ -1,7 +1,8 @@
-"""Tuning a decoder on the codes that it will be given.
+"""Tuning what decodes an arm's codes on the codes that it will be given.
 
-A frozen autoencoder's decoder has only seen continuous latents; a few epochs on the quantized ones, with the
-codes fixed, remove much of the error of any codebook.
+A frozen autoencoder's decoder has only seen continuous latents; a few epochs on the quantized ones remove
+much of the error of any codebook. The codes' vectors can be tuned with it; where the decoder must stay as it
+is, a light rectifier before it is trained instead.
 """
 
 from __future__ import annotations
@@ -12,21 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geovq.config import TrainConfig
+from geovq.config import TuneConfig
 from geovq.data import ImageSet, chunks_of
 from geovq.errors import InputError
+from geovq.models.rectifier import Rectifier
+from geovq.quantizers import FittedQuantizer
+from geovq.seeding import derive_seed, seeded_weights
 from geovq.storage.artifact import fingerprint
 from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.vectors import CodeVectors
 from geovq.training import Progress, TrainingResult, fit
 
+BEAM = 16  # partial sums kept where the codes of several tuned levels are found anew
 
-def finetune_decoder(
+
+def finetune(
     tokenizer: LatentTokenizer,
     train: ImageSet,
     validation: ImageSet,
-    config: TrainConfig,
+    config: TuneConfig,
     *,
     train_codes: np.ndarray | None = None,
     validation_codes: np.ndarray | None = None,
@@ -34,25 +42,38 @@ def finetune_decoder(
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[LatentTokenizer, TrainingResult]:
-    """A tokenizer with the same codes and a decoder tuned on them; ``tokenizer`` itself is left as it was.
+    """A tokenizer whose decoder, codebook or rectifier is tuned on its codes; ``tokenizer`` stays as it was.
 
-    The loss is the squared error summed over an image; the decoder of the best validation epoch is kept, the
-    untuned one included as epoch 0. Codes (N, S) are computed unless given.
+    The loss is summed over an image; the weights of the best validation epoch are kept, those before tuning
+    included as epoch 0. The codes (N, S) are computed unless given. In every round after the first they are
+    found anew, the nearest or by beam search in the tuned codebook, and the tuned tokenizer finds them so
+    too; a round that does not lower the validation loss is dropped and is the last.
+
+    Raises ``InputError`` if the codes do not fit, or depend on the decoder that is to be tuned.
     """
-    # Trainable, although a frozen autoencoder's decoder may well be frozen.
-    model = _DecoderOnCodes(copy.deepcopy(tokenizer.decoder).requires_grad_(True))
-    coded = _CodedImages(tokenizer, train, train_codes)
-    result = fit(
-        model,
-        coded,
+    quantizer = tokenizer.quantizer
+    if isinstance(quantizer, FittedQuantizer) and quantizer.follows_decoder and config.parts != "rectifier":
+        raise InputError(
+            f"codes of quantizer '{quantizer.kind}' depend on the decoder and would change with it; expected "
+            "codes that stay; tune a rectifier, or the tokenizer of another quantizer"
+        )
+    given = (
+        _CodedImages(tokenizer, train, train_codes),
         _CodedImages(tokenizer, validation, validation_codes),
-        config,
-        seed=seed,
-        identity=fingerprint([tokenizer.fingerprint, hashlib.sha256(coded.codes.tobytes()).hexdigest()]),
-        checkpoints=checkpoints,
-        progress=progress,
     )
-    return tokenizer.with_decoder(model.decoder), result
+    best, result = _one_round(tokenizer, *given, config, seed, checkpoints, progress)
+    for number in range(1, config.rounds):
+        anew = best.changed(quantizer=_with_tuned_codebook(best), vectors=None)
+        coded = (_CodedImages(anew, train, None), _CodedImages(anew, validation, None))
+        tuned, further = _one_round(
+            anew, *coded, config, derive_seed(seed, "round", number) % 2**31, checkpoints, progress
+        )
+        lower = _best_loss(further) < _best_loss(result)
+        result = _joined(result, further, lower)
+        if not lower:
+            break
+        best = tuned
+    return best, result
 
 
 def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet) -> np.ndarray:
@@ -61,29 +82,100 @@ def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet) -> np.ndarray:
 
 
 class _CodedImages:
-    """Rows of (images, quantized latents)."""
+    """Rows of (images, codes)."""
 
     def __init__(self, tokenizer: LatentTokenizer, images: ImageSet, codes: np.ndarray | None) -> None:
         codes = tokenizer_codes(tokenizer, images) if codes is None else codes
         tokenizer.layout.validate(codes)
         if len(codes) != len(images):
             raise InputError(f"{len(codes)} codes are given for {len(images)} images; expected as many")
-        self.tokenizer, self.images, self.codes = tokenizer, images, codes
+        self.images, self.codes = images, codes
 
     def __len__(self) -> int:
         return len(self.images)
 
     def rows(self, indices: np.ndarray) -> tuple[Tensor, ...]:
-        latents = self.tokenizer.lookup(self.codes[indices])
-        return torch.from_numpy(self.images.images(indices)), torch.from_numpy(latents)
+        return torch.from_numpy(self.images.images(indices)), torch.from_numpy(self.codes[indices])
 
 
-class _DecoderOnCodes(nn.Module):
-    def __init__(self, decoder: nn.Module) -> None:
+class _DecodedCodes(nn.Module):
+    """The part of a tokenizer from codes to images, copied; only the tuned parts are trainable."""
+
+    def __init__(self, tokenizer: LatentTokenizer, config: TuneConfig, seed: int) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.tuned = {"decoder+codebook": ("decoder", "vectors")}.get(config.parts, (config.parts,))
+        self.loss_name = config.loss
+        parts: dict[str, nn.Module | None] = {
+            "decoder": tokenizer.decoder,
+            "vectors": tokenizer.vectors or CodeVectors.of(tokenizer.quantizer),
+            "latent_map": tokenizer.latent_map,
+            "rectifier": tokenizer.rectifier,
+        }
+        if config.parts == "rectifier":
+            with seeded_weights(seed, "rectifier"):
+                parts["rectifier"] = Rectifier(tokenizer.latent_shape)
+        # Copies, and trainable ones, although a frozen autoencoder's decoder may well be frozen.
+        self.parts = nn.ModuleDict(
+            {
+                name: copy.deepcopy(part).requires_grad_(name in self.tuned)
+                for name, part in parts.items()
+                if part is not None
+            }
+        )
+        self._tokenizer = (tokenizer.changed(**self.parts),)  # no module of this one: its encoder stays out
+
+    def tuned_parts(self) -> dict[str, nn.Module]:
+        """The tuned parts by name."""
+        return {name: self.parts[name] for name in self.tuned}
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
-        images, latents = batch
-        squared_error = (self.decoder(latents) - images).square().flatten(1).sum(1).mean()
-        return {"total": squared_error, "mse": squared_error / images[0].numel()}
+        images, codes = batch
+        decoded = self._tokenizer[0].decode_codes(codes)
+        squared_error = (decoded - images).square().flatten(1).sum(1).mean()
+        mse = squared_error / images[0].numel()
+        if self.loss_name == "mse":
+            return {"total": squared_error, "mse": mse}
+        # Rounding may put a decoder of one's own a little outside [0, 1].
+        nats = F.binary_cross_entropy(decoded.clamp(0, 1), images, reduction="none").flatten(1).sum(1).mean()
+        return {"total": nats, "mse": mse}
+
+
+def _one_round(
+    tokenizer: LatentTokenizer,
+    train: _CodedImages,
+    validation: _CodedImages,
+    config: TuneConfig,
+    seed: int,
+    checkpoints: Path | None,
+    progress: Progress | None,
+) -> tuple[LatentTokenizer, TrainingResult]:
+    model = _DecodedCodes(tokenizer, config, seed)
+    result = fit(
+        model,
+        train,
+        validation,
+        config,
+        seed=seed,
+        identity=fingerprint([tokenizer.fingerprint, hashlib.sha256(train.codes.tobytes()).hexdigest()]),
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    return tokenizer.changed(**model.tuned_parts()), result
+
+
+def _with_tuned_codebook(tokenizer: LatentTokenizer) -> FittedQuantizer:
+    """A quantizer that finds codes by the tuned vectors themselves."""
+    assert tokenizer.vectors is not None
+    levels = [level.detach().cpu().numpy() for level in tokenizer.vectors.levels]
+    return FittedQuantizer.of_codebook(levels, beam=BEAM)
+
+
+def _best_loss(result: TrainingResult) -> float:
+    return min(row["value"] for row in result.log if (row["split"], row["name"]) == ("validation", "total"))
+
+
+def _joined(first: TrainingResult, further: TrainingResult, lower: bool) -> TrainingResult:
+    """The log of a round after those before it; its epoch 0 is their last one with other codes."""
+    log = [{**row, "epoch": row["epoch"] + first.epochs} for row in further.log if row["epoch"]]
+    best_epoch = first.epochs + further.best_epoch if lower else first.best_epoch
+    return TrainingResult(first.log + log, best_epoch, first.epochs + further.epochs)

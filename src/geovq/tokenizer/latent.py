@@ -1,4 +1,4 @@
-"""The tokenizer of one latent: encoder -> cut -> quantizer -> paste -> decoder.
+"""The tokenizer of one latent: encoder -> map -> cut -> quantizer -> paste -> inverse map -> decoder.
 
 The quantizer is either a layer trained with the encoder or a post-hoc quantizer fitted on its frozen latents;
 nothing that uses a tokenizer can tell which.
@@ -6,23 +6,31 @@ nothing that uses a tokenizer can tell which.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geovq.config import Spec, to_json
+from geovq.config import AwareConfig, Spec, from_json, to_json
 from geovq.errors import CorruptArtifactError, InputError
+from geovq.geometry import pullback_metrics
 from geovq.models.cut import cut, paste, token_dim
+from geovq.models.rectifier import Rectifier
 from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.quantizers.module import FittedQuantizer
 from geovq.registry import build, resolve
 from geovq.storage.artifact import fingerprint, load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
+from geovq.tokenizer.decoder_aware import refine_by_image, refine_by_metric
+from geovq.tokenizer.latent_map import LatentMap
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
+from geovq.tokenizer.mapped_decoder import MappedDecoder
 from geovq.tokenizer.protocol import Images
+from geovq.tokenizer.vectors import CodeVectors, codebooks
 from geovq.vq import QuantizerLayer
 
 
@@ -35,6 +43,11 @@ class LatentTokenizer(Autoencoder):
     quantizer : a module with the layers' interface: a ``geovq.vq`` layer or a quantizer's ``as_module()``.
     latent_shape : (D,) of a flat latent, (D, h, w) of a map.
     tokens : grid (height, width) of tokens that the latent is cut into.
+    latent_map : applied to the latent before it is cut and undone after lookup, such as
+        ``mean_pullback_map(decoder, latents)``; the quantizer was fitted on mapped latents.
+    vectors : what codes are decoded to, where that is no longer the quantizer's own codebook.
+    rectifier : a network on the quantized latents, before the decoder.
+    aware : decoder-aware encoding, where the quantizer's codes are only the start.
     architecture : the model that encoder and decoder are halves of, so that ``from_pretrained`` can build
         them; without it they must be passed to ``from_pretrained``.
     """
@@ -48,6 +61,10 @@ class LatentTokenizer(Autoencoder):
         image_shape: Sequence[int],
         latent_shape: Sequence[int],
         tokens: Sequence[int],
+        latent_map: LatentMap | None = None,
+        vectors: CodeVectors | None = None,
+        rectifier: Rectifier | None = None,
+        aware: AwareConfig | None = None,
         architecture: Spec | None = None,
     ) -> None:
         super().__init__(encoder, decoder, image_shape)
@@ -55,7 +72,10 @@ class LatentTokenizer(Autoencoder):
         self.quantizer = quantizer
         quantizer.eval()
         self.latent_shape, self.tokens = tuple(latent_shape), (tokens[0], tokens[1])
-        self.architecture = architecture
+        self.latent_map, self.vectors, self.rectifier = latent_map, vectors, rectifier
+        self.aware, self.architecture = aware, architecture
+        if isinstance(quantizer, FittedQuantizer):
+            quantizer.decode_with(self.mapped_decoder)
 
     @property
     def layout(self) -> CodeLayout:
@@ -67,48 +87,81 @@ class LatentTokenizer(Autoencoder):
         """Nominal bits an image."""
         return self.layout.bits
 
+    @property
+    def mapped_decoder(self) -> nn.Module:
+        """The decoder of mapped latents."""
+        return self.decoder if self.latent_map is None else MappedDecoder(self.latent_map, self.decoder)
+
     def encode(self, images: Images) -> np.ndarray:
         """Codes int64 (N, S) of images (N, C, H, W); a VAE's images go by their posterior means."""
-        return self.encode_latents(*self.posterior(images))
+        return self.encode_latents(*self.posterior(images), images)
 
-    def encode_latents(self, mean: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """Codes int64 (N, S) of latents (N, *latent_shape) that ``posterior`` gave."""
+    def encode_latents(self, mean: np.ndarray, sigma: np.ndarray, images: Images | None = None) -> np.ndarray:
+        """Codes int64 (N, S) of latents (N, *latent_shape) that ``posterior`` gave.
+
+        Raises ``InputError`` if the latents have another shape, or ``aware`` encoding needs the images that
+        they are of.
+        """
         for name, array in (("mean", mean), ("sigma", sigma)):
             if array.shape[1:] != self.latent_shape:
                 raise InputError(
                     f"the latents' {name} has shape {array.shape}; this tokenizer expects "
                     f"(N, {', '.join(map(str, self.latent_shape))})"
                 )
-        (codes,) = self.in_batches(lambda m, s: (self._codes(m, s),), mean, sigma)
+        if self.aware is None or self.aware.by != "image":
+            (codes,) = self.in_batches(lambda m, s: (self._codes(m, s, None),), mean, sigma)
+        elif images is None or len(images) != len(mean):
+            found = "none are given" if images is None else f"{len(images)} are given"
+            raise InputError(
+                f"decoder-aware encoding compares with the images of {len(mean)} latents, and {found}; pass "
+                "them as encode_latents(mean, sigma, images), or call encode(images)"
+            )
+        else:
+            (codes,) = self.in_batches(lambda m, s, x: (self._codes(m, s, x),), mean, sigma, images)
         return codes
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
-        """Quantized latents float32 (N, *latent_shape) of codes (N, S)."""
+        """Quantized latents float32 (N, *latent_shape) of codes (N, S), before any rectifier."""
         self.layout.validate(codes)
-        (latents,) = self.in_batches(lambda batch: (self._latents(batch),), codes)
+        (latents,) = self.in_batches(lambda batch: (self._unmapped(self._tokens(batch)),), codes)
         return latents
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Images float32 (N, C, H, W) of codes (N, S)."""
         self.layout.validate(codes)
-        (images,) = self.in_batches(lambda batch: (self.decoder(self._latents(batch)),), codes)
+        (images,) = self.in_batches(lambda batch: (self.decode_codes(batch),), codes)
+        return images
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Images (N, C, H, W) of codes (N, S), in one batch and with gradients."""
+        return self.decode_tokens(self._tokens(codes))
+
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        """Images (N, C, H, W) of quantized tokens (N, T, d), as codes are looked up."""
+        latents = self._unmapped(tokens)
+        images: Tensor = self.decoder(latents if self.rectifier is None else self.rectifier(latents))
         return images
 
     def reconstruct(self, images: Images) -> np.ndarray:
         """``decode(encode(images))``."""
         return self.decode(self.encode(images))
 
-    def with_decoder(self, decoder: nn.Module) -> LatentTokenizer:
-        """The same codes, decoded by another decoder."""
-        return LatentTokenizer(
-            self.encoder,
-            decoder,
-            self.quantizer,
-            image_shape=self.image_shape,
-            latent_shape=self.latent_shape,
-            tokens=self.tokens,
-            architecture=self.architecture,
-        )
+    def changed(self, **parts: Any) -> LatentTokenizer:
+        """This tokenizer with other ``parts``, as in ``changed(decoder=...)`` or ``changed(aware=...)``."""
+        own = {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "quantizer": self.quantizer,
+            "image_shape": self.image_shape,
+            "latent_shape": self.latent_shape,
+            "tokens": self.tokens,
+            "latent_map": self.latent_map,
+            "vectors": self.vectors,
+            "rectifier": self.rectifier,
+            "aware": self.aware,
+            "architecture": self.architecture,
+        }
+        return LatentTokenizer(**{**own, **parts})
 
     @property
     def fingerprint(self) -> str:
@@ -154,14 +207,20 @@ class LatentTokenizer(Autoencoder):
         else:
             architecture = None
         if config["quantizer"] is not None:
-            state = {
-                name.removeprefix("quantizer."): torch.from_numpy(array.copy())
-                for name, array in arrays.items()
-                if name.startswith("quantizer.")
-            }
             quantizer = config["quantizer"]
-            layer = FittedQuantizer.from_state(quantizer["kind"], quantizer["params"], state)
+            layer = FittedQuantizer.from_state(
+                quantizer["kind"], quantizer["params"], _state(arrays, "quantizer.")
+            )
         assert layer is not None
+        parts: dict[str, Any] = {}
+        if config["latent_map"]:
+            parts["latent_map"] = LatentMap.from_state(_state(arrays, "latent_map."))
+        if config["vectors"] is not None:
+            parts["vectors"] = CodeVectors.empty(config["vectors"])
+        if config["rectifier"] is not None:
+            parts["rectifier"] = Rectifier(config["latent_shape"], **config["rectifier"])
+        if config["aware"] is not None:
+            parts["aware"] = from_json(AwareConfig, config["aware"], "aware")
         tokenizer = cls(
             encoder,
             decoder,
@@ -170,12 +229,14 @@ class LatentTokenizer(Autoencoder):
             latent_shape=config["latent_shape"],
             tokens=config["tokens"],
             architecture=architecture,
+            **parts,
         )
         load_arrays(tokenizer, arrays)
         return tokenizer
 
     def _config(self) -> dict[str, object]:
         fitted = self.quantizer if isinstance(self.quantizer, FittedQuantizer) else None
+        vectors, rectifier = self.vectors, self.rectifier
         return {
             "kind": "latent",
             "architecture": None if self.architecture is None else to_json(self.architecture),
@@ -183,19 +244,62 @@ class LatentTokenizer(Autoencoder):
             "latent_shape": list(self.latent_shape),
             "tokens": list(self.tokens),
             "quantizer": None if fitted is None else {"kind": fitted.kind, "params": fitted.params},
+            "latent_map": self.latent_map is not None,
+            "vectors": None if vectors is None else [list(level.shape) for level in vectors.levels],
+            "rectifier": None
+            if rectifier is None
+            else {"width": rectifier.width, "n_blocks": rectifier.n_blocks},
+            "aware": None if self.aware is None else to_json(self.aware),
         }
 
-    def _codes(self, mean: Tensor, sigma: Tensor) -> Tensor:
+    def _codes(self, mean: Tensor, sigma: Tensor, images: Tensor | None) -> Tensor:
+        if self.latent_map is not None:
+            mean, sigma = self.latent_map(mean), self.latent_map.sigma(sigma)
         tokens = cut(mean, self.tokens)
-        if self.quantizer.uses_sigma:
-            codes = self.quantizer(tokens, cut(sigma, self.tokens)).codes
+        if isinstance(self.quantizer, FittedQuantizer):
+            given = cut(sigma, self.tokens) if self.quantizer.uses_sigma else None
+            metric = self._metrics(mean, self.tokens) if self.quantizer.uses_metric else None
+            codes = self.quantizer.encode(tokens, given, metric)
         else:
             codes = self.quantizer(tokens).codes
+        if self.aware is not None:
+            codes = self._refined(codes.reshape(*tokens.shape[:2], -1), mean, tokens, images)
         return codes.reshape(len(mean), -1)
 
-    def _latents(self, codes: Tensor) -> Tensor:
-        n_levels = len(self.quantizer.n_codes)
-        shape = (len(codes), self.tokens[0] * self.tokens[1])
+    def _refined(self, codes: Tensor, mean: Tensor, tokens: Tensor, images: Tensor | None) -> Tensor:
+        assert self.aware is not None
+        levels = codebooks(self.quantizer) if self.vectors is None else list(self.vectors.levels)
+        effort = {"n_candidates": self.aware.n_candidates, "sweeps": self.aware.sweeps}
+        if self.aware.by == "metric":
+            # A metric of all sites of a map at once would have (D h w)^2 numbers.
+            blocks = None if mean.ndim == 2 else self.tokens
+            return refine_by_metric(codes, tokens, levels, self._metrics(mean, blocks), **effort)
+        assert images is not None
+        return refine_by_image(codes, tokens, levels, self.decode_tokens, images.float(), **effort)
+
+    def _metrics(self, mapped: Tensor, tokens: tuple[int, int] | None) -> Tensor:
+        metrics = pullback_metrics(self.mapped_decoder, mapped, tokens)
+        return torch.from_numpy(metrics).to(mapped.device)
+
+    def _tokens(self, codes: Tensor) -> Tensor:
+        """Quantized tokens (N, T, d) of codes (N, S)."""
         codes = codes.long()  # PyTorch would take bytes for a mask
-        per_token = codes.reshape(shape) if n_levels == 1 else codes.reshape(*shape, n_levels)
-        return paste(self.quantizer.lookup(per_token).float(), self.latent_shape)
+        per_level = codes.reshape(len(codes), math.prod(self.tokens), len(self.quantizer.n_codes))
+        if self.vectors is not None:
+            tokens: Tensor = self.vectors(per_level)
+            return tokens
+        codebook = self.quantizer.codebook
+        has_levels = not isinstance(codebook, Tensor) or codebook.ndim == 3
+        return self.quantizer.lookup(per_level if has_levels else per_level[..., 0]).float()
+
+    def _unmapped(self, tokens: Tensor) -> Tensor:
+        latents = paste(tokens, self.latent_shape)
+        return latents if self.latent_map is None else self.latent_map.undo(latents)
+
+
+def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array.copy())
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

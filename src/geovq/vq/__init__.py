@@ -3,5 +3,6 @@
 from geovq.vq.ema import EMAVQ
 from geovq.vq.layer import QuantizerLayer
 from geovq.vq.quantized import Quantized
+from geovq.vq.residual import ResidualVQ
 
-__all__ = ["EMAVQ", "Quantized", "QuantizerLayer"]
+__all__ = ["EMAVQ", "Quantized", "QuantizerLayer", "ResidualVQ"]

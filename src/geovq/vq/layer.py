@@ -11,7 +11,11 @@ from geovq.vq.quantized import Quantized
 
 
 class QuantizerLayer(nn.Module, ABC):
-    """Vectors to codes and back: a trainable layer, or a post-hoc quantizer as a module."""
+    """Vectors to codes and back: a trainable layer, or a post-hoc quantizer as a module.
+
+    Every layer has its codes' vectors as ``codebook``, a buffer or a property: (K, d), or for L additive
+    levels (L, K, d) or a list of L tensors (K_l, d).
+    """
 
     @property
     @abstractmethod
@@ -26,6 +30,11 @@ class QuantizerLayer(nn.Module, ABC):
     @property
     def uses_sigma(self) -> bool:
         """Whether ``forward`` takes posterior standard deviations (..., d) as its second argument."""
+        return False
+
+    @property
+    def uses_metric(self) -> bool:
+        """Whether ``forward`` takes metric tensors (..., d, d) as its third argument."""
         return False
 
     @abstractmethod
