@@ -1,7 +1,7 @@
-"""How fast a beam finds residual codes, and what its width gains.
+"""How fast a beam finds residual codes, with and without the encoder, and what its width gains.
 
-    geovq run mnist-first --stop-after latents --out RUN
-    python benchmarks/beam_encoding.py --latents RUN/latents/vae/0
+    geovq run mnist-post-hoc --stop-after latents --out RUN
+    python benchmarks/beam_encoding.py --run RUN
 
 Writes benchmarks/beam_encoding.json.
 """
@@ -13,33 +13,53 @@ from pathlib import Path
 
 import numpy as np
 
+from after_the_fact import trained_vae
 from geovq.quantizers import ResidualQuantizer
 from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.artifact import load_artifact
+from geovq.tokenizer import LatentTokenizer
 from measuring import row, timed_in_turn, write_figures
 
 OUT = Path(__file__).with_suffix(".json")
 N_RUNS = 5
 N_CODES, N_LEVELS, BEAM = 256, 8, 16
 BEAMS = (1, 4, 8, 16, 32, 64)
+TARGET = 2000
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description="Time the finding of residual codes.")
-    parser.add_argument("--latents", type=Path, required=True, help="latents folder of a mnist-first run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a mnist-post-hoc run")
     arguments = parser.parse_args()
     threads = threads_wanted()
     set_threads(threads)
-    _, latents = load_artifact(arguments.latents)
-    train, validation = latents["train.mean"], latents["validation.mean"]
+    model, splits = trained_vae(arguments.run, 0)
+    _, latents = load_artifact(arguments.run / "latents/vae/0")
+    train, validation, sigma = (
+        latents[name] for name in ("train.mean", "validation.mean", "validation.sigma")
+    )
+    images = splits.validation.images(slice(None))
     fitted = ResidualQuantizer(N_CODES, n_levels=N_LEVELS, beam=BEAM, random_state=0).fit(train)
+    tokenizer = LatentTokenizer(
+        model.encoder,
+        model.decoder,
+        fitted.as_module(),
+        image_shape=splits.image_shape,
+        latent_shape=model.latent_shape,
+        tokens=(1, 1),
+    )
+    (of_images, of_latents), _ = timed_in_turn(
+        [lambda: tokenizer.encode(images), lambda: tokenizer.encode_latents(validation, sigma)], N_RUNS
+    )
     seconds, errors = timed_in_turn([lambda b=beam: coded(fitted, b, validation) for beam in BEAMS], N_RUNS)
-    rows = []
+    rows = [
+        row(f"LatentTokenizer.encode, beam {BEAM}", len(images) / of_images, "images/s", TARGET),
+        row("  without the encoder network", len(images) / of_latents, "images/s", TARGET),
+    ]
     for beam, spent, error in zip(BEAMS, seconds, errors, strict=True):
-        target = 2000 if beam == BEAM else None
         rows += [
-            row(f"beam {beam}", len(validation) / spent, "images/s", target),
+            row(f"ResidualQuantizer.score, beam {beam}", len(validation) / spent, "latents/s"),
             row("  squared error a latent", error, ""),
         ]
     n = f"{len(validation):,} x {validation.shape[1]}"
@@ -47,11 +67,11 @@ def main() -> None:
         OUT,
         title="Beam coding of residual codes",
         about=(
-            f"{n}: posterior means of the validation images, VAE of mnist-first, one residual code an image: "
-            f"{N_LEVELS} levels of {N_CODES}, fitted with beam {BEAM} on the training images' means. Medians "
-            f"of {N_RUNS}, the beams in turn."
+            f"{n}: posterior means of the validation images, VAE of mnist-post-hoc, one residual code an "
+            f"image: {N_LEVELS} levels of {N_CODES}, fitted with beam {BEAM} on the training images' means. "
+            f"Medians of {N_RUNS}, the two ways and the beams in turn."
         ),
-        command="python benchmarks/beam_encoding.py --latents RUN/latents/vae/0",
+        command="python benchmarks/beam_encoding.py --run RUN",
         threads=threads,
         rows=rows,
     )

@@ -1,6 +1,6 @@
 """How long a residual code takes to fit and to find, and what refining its levels together gains.
 
-    geovq run mnist-first --stop-after latents --out RUN
+    geovq run mnist-post-hoc --stop-after latents --out RUN
     python benchmarks/residual_fit.py --latents RUN/latents/vae/0
 
 Writes benchmarks/residual_fit.json.
@@ -25,7 +25,7 @@ REFINEMENTS = (0, 1, 3, 5, 10)
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description="Time the fitting of residual codes.")
-    parser.add_argument("--latents", type=Path, required=True, help="latents folder of a mnist-first run")
+    parser.add_argument("--latents", type=Path, required=True, help="latents folder of a mnist-post-hoc run")
     arguments = parser.parse_args()
     threads = threads_wanted()
     set_threads(threads)
@@ -49,9 +49,9 @@ def main() -> None:
         OUT,
         title="Residual codes",
         about=(
-            f"{len(train):,} x {train.shape[1]}: posterior means of the training images, VAE of mnist-first; "
-            f"one code of {N_LEVELS} levels of {N_CODES} an image. {len(validation):,} validation images "
-            f"were not fitted. Seconds are medians of {N_RUNS}, the fits in turn."
+            f"{len(train):,} x {train.shape[1]}: posterior means of the training images, VAE of "
+            f"mnist-post-hoc; one code of {N_LEVELS} levels of {N_CODES} an image. {len(validation):,} "
+            f"validation images were not fitted. Seconds are medians of {N_RUNS}, the fits in turn."
         ),
         command="python benchmarks/residual_fit.py --latents RUN/latents/vae/0",
         threads=threads,

@@ -89,6 +89,7 @@ class TuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_choices(self)
         if self.rounds < 1:
             raise ConfigError(f"rounds is {self.rounds}; expected at least 1")
         if self.rounds > 1 and self.parts != "decoder+codebook":
@@ -110,6 +111,9 @@ class MapConfig:
     n_images: int = 1000
     floor: float = 1e-2
 
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
 
 @dataclass(frozen=True)
 class AwareConfig:
@@ -124,6 +128,7 @@ class AwareConfig:
     sweeps: int = 2
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("n_candidates", "sweeps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -137,8 +142,8 @@ class ArmConfig:
     cut; ``quantizer`` is fitted on the frozen latents, in the metric of ``latent_map`` if there is one. A
     model that has its own layer needs none of them, and a continuous model with none is the floor.
 
-    ``tune`` adds a second arm, ``NAME+tuned``, that decodes this arm's codes with fine-tuned parts.
-    ``aware`` adds ``NAME+aware``, this arm with decoder-aware encoding; with both there are four arms.
+    ``tune`` adds an arm, ``NAME+tuned``, that decodes this arm's codes with fine-tuned parts. ``aware`` adds
+    one whose encoding is decoder-aware: ``NAME+aware``, or ``NAME+tuned+aware`` if there is a tuned one.
     """
 
     name: str
@@ -207,6 +212,14 @@ def with_overrides(config: T, assignments: list[str]) -> T:
             value = text
         _assign(tree, key, value)
     return from_json(type(config), tree)
+
+
+def _check_choices(config: Any) -> None:
+    """Refuse a value that is none of its field's ``Literal``, which only reading from JSON would notice."""
+    for name, kind in typing.get_type_hints(type(config)).items():
+        value, choices = getattr(config, name), typing.get_args(kind)
+        if typing.get_origin(kind) is Literal and value not in choices:
+            raise ConfigError(f"{name} is '{value}'; expected one of {', '.join(choices)}")
 
 
 def _assign(tree: Any, key: str, value: Any) -> None:

@@ -141,9 +141,13 @@ def test_decoders_without_a_derivative_are_refused(decode):
 
 def test_decoders_of_other_latents_and_derivatives_that_are_not_finite_are_refused():
     for call in (pullback_metrics, mean_metric):
-        with pytest.raises(InputError, match=r"decoder Linear failed on a latent of shape \(6,\)"):
+        with pytest.raises(
+            InputError, match=r"^pull-back metric: decoder Linear failed on a latent of shape \(6,\)"
+        ):
             call(nn.Linear(5, 3), draw(0, 4, 6))
-    with pytest.raises(InputError, match="decoder Linear failed on a latent"):
+        with pytest.raises(InputError, match=r"^pull-back metric: decoder is a str; expected a module"):
+            call("vae", draw(0, 4, 6))
+    with pytest.raises(InputError, match=r"^pull-back metric: decoder Linear failed on a latent"):
         mean_metric(nn.Linear(5, 3), draw(0, 4, 3, 2, 3), per="shared")
     maps = np.ones((4, 1, 1, 2))
     maps[2, 0, 0, 1] = 0

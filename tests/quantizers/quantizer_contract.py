@@ -162,6 +162,42 @@ class QuantizerContract:
         for name, array in arrays.items():
             np.testing.assert_array_equal(loaded_arrays[name], array, strict=True)
 
+    def test_what_was_fitted_in_float32_gives_the_same_codes_wherever_it_is(self, spec, given, tmp_path):
+        means = MEANS.astype(np.float32)
+        quantizer = build("quantizer", spec, n_codes=16, random_state=0).fit(
+            means[TRAIN], **part(given, TRAIN)
+        )
+        codes = quantizer.predict(means[TEST], **part(given, TEST))
+        quantizer.save(tmp_path / "q")
+        loaded = Quantizer.load(tmp_path / "q")
+        np.testing.assert_array_equal(loaded.predict(means[TEST], **part(given, TEST)), codes)
+        assert loaded.transform(means[TEST], **part(given, TEST)).dtype == np.float32
+        narrow = {name: array.astype(np.float32) for name, array in given.items()}
+        output = quantizer.as_module()(torch.from_numpy(means[TEST]), *tensors(narrow, TEST, (200,)))
+        np.testing.assert_array_equal(output.codes, codes)
+        assert output.z_q.dtype == torch.float32
+
+    def test_another_number_of_codes_is_for_the_next_fit(self, quantizer, given):
+        codes = quantizer.predict(MEANS[TEST], **part(given, TEST))
+        quantizer.set_params(n_codes=2)
+        np.testing.assert_array_equal(quantizer.predict(MEANS[TEST], **part(given, TEST)), codes)
+
+    def test_units_do_not_matter(self, spec):
+        if spec.kind in FIXED_CODEBOOKS:
+            pytest.skip("the codebook is not learnt")
+        plain = build("quantizer", spec, n_codes=16, random_state=0)
+
+        def error(unit):
+            means = (unit * MEANS).astype(np.float32)
+            # Without sigma all sigmas are 1, which means something else in every unit.
+            given = {"sigma": unit * SIGMAS} if plain.takes_sigma else {}
+            given |= {"metric": METRICS} if plain.takes_metric else {}
+            quantizer = clone(plain).fit(means[TRAIN], **part(given, TRAIN))
+            return -quantizer.score(means[TEST], **part(given, TEST)) / unit**2
+
+        expected = error(1.0)
+        assert [error(2.0**exponent) for exponent in (-100, 100)] == pytest.approx([expected] * 2, rel=0.03)
+
     def test_damaged_files_are_refused(self, quantizer, tmp_path):
         quantizer.save(tmp_path / "q")
         path = tmp_path / "q" / "model.safetensors"
@@ -191,6 +227,20 @@ class QuantizerContract:
         assert output.loss == 0
         (gradient,) = torch.autograd.grad((output.z_q * torch.arange(4.0)).sum(), z)
         assert torch.equal(gradient, torch.arange(4.0).double().expand_as(z))
+
+    def test_module_codes_narrow_floats_and_no_points(self, quantizer, given):
+        module = quantizer.as_module()
+        narrow = torch.from_numpy(MEANS[TEST]).bfloat16()
+        beside = [None if tensor is None else tensor.bfloat16() for tensor in tensors(given, TEST, (200,))]
+        wide = [None if tensor is None else tensor.float() for tensor in beside]
+        codes = module(narrow.float(), *wide).codes
+        output = module(narrow, *beside)
+        assert torch.equal(output.codes, codes)
+        assert output.z_q.dtype == torch.bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(module(narrow, *beside).codes, codes)
+        none = module(narrow[:0], *(None if tensor is None else tensor[:0] for tensor in beside))
+        assert none.codes.shape == (0, *codes.shape[1:])
 
     def test_module_states_its_rate(self, quantizer):
         module = quantizer.as_module()

@@ -99,6 +99,15 @@ def test_a_saved_codebook_is_not_drawn_again(tmp_path):
     assert loaded.kl_bits_ == quantizer.kl_bits_
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1.0, 1e30])
+def test_float32_has_the_codes_of_float64_for_sigmas_of_any_size(size):
+    quantizer = GaussianQuant(64, random_state=0).fit(MEANS[TRAIN], sigma=SIGMAS[TRAIN])
+    codes = quantizer.predict(MEANS[TEST], sigma=size * SIGMAS[TEST])
+    narrow = quantizer.predict(MEANS[TEST].astype(np.float32), sigma=size * SIGMAS[TEST])
+    assert np.mean(codes == narrow) > 0.99
+    assert len(np.unique(narrow)) > (20 if size <= 1 else 0)
+
+
 @pytest.mark.parametrize("beta", [-0.1, float("nan"), float("inf"), "much", True])
 def test_impossible_weights_of_the_prior_are_refused(beta):
     with pytest.raises(InputError, match=r"beta is .*; expected a number of at least 0"):

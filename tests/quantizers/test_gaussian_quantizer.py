@@ -201,3 +201,51 @@ def test_moment_matching_covers_the_spread_of_a_cell():
 def test_unknown_metric_is_named_with_the_nearest():
     with pytest.raises(InputError, match="unknown metric 'precison'; did you mean 'precision'"):
         GaussianQuantizer(metric="precison").fit(MEANS)
+
+
+@pytest.mark.parametrize("metric", ["precision", "m-projection", "i-projection"])
+@pytest.mark.parametrize("widest", [2, 20])
+def test_the_objective_never_rises_however_different_the_sigmas(metric, widest):
+    rng = np.random.default_rng(0)
+    sigmas = 10.0 ** rng.uniform(-widest, widest, size=MEANS.shape)
+    quantizer = GaussianQuantizer(16, metric=metric, random_state=0).fit(MEANS, sigma=sigmas)
+    assert np.isfinite(quantizer.codebook_).all()
+    assert len(quantizer.objectives_) > 1
+    assert (np.diff(quantizer.objectives_) <= 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_precision_in_float32_has_sigmas_whose_squares_float32_has_not(size):
+    narrow = GaussianQuantizer(16, metric="precision", random_state=0)
+    codes = narrow.fit_predict(MEANS.astype(np.float32), sigma=(size * SIGMAS).astype(np.float32))
+    expected = precision_table(MEANS, SIGMAS, narrow.codebook_).argmin(1)
+    assert np.mean(codes == expected) > 0.99
+
+
+def test_sigmas_that_float32_has_not_are_refused():
+    with pytest.raises(InputError, match="sigma has NaN or infinity in 600 of 600 rows"):
+        GaussianQuantizer().fit(MEANS.astype(np.float32), sigma=np.full_like(MEANS, 1e300))
+    with pytest.raises(InputError, match="sigma has a value of 0 or less in row 0"):
+        GaussianQuantizer().fit(MEANS.astype(np.float32), sigma=np.full_like(MEANS, 1e-300))
+
+
+def test_tensors_that_require_a_gradient_are_refused_with_what_to_do():
+    means, sigmas = torch.from_numpy(MEANS), torch.from_numpy(SIGMAS)
+    GaussianQuantizer().fit(means, sigma=sigmas)
+    with pytest.raises(InputError, match=r"^X: .*requires grad. Use tensor.detach\(\)"):
+        GaussianQuantizer().fit(means.clone().requires_grad_(), sigma=sigmas)
+    with pytest.raises(InputError, match=r"^sigma is not an array of numbers: .*Use tensor.detach\(\)"):
+        GaussianQuantizer().fit(means, sigma=sigmas.clone().requires_grad_())
+
+
+def test_another_metric_after_the_fit_needs_a_new_one(tmp_path):
+    quantizer = GaussianQuantizer(metric="precision", random_state=0).fit(MEANS, sigma=SIGMAS)
+    codes = quantizer.predict(MEANS, sigma=SIGMAS)
+    quantizer.save(tmp_path / "q")
+    for fitted in (quantizer, GaussianQuantizer.load(tmp_path / "q")):
+        fitted.set_params(metric="wasserstein")
+        with pytest.raises(InputError, match=r"metric is 'wasserstein', but .* was fitted with 'precision'"):
+            fitted.predict(MEANS, sigma=SIGMAS)
+        fitted.set_params(metric="precision")
+        np.testing.assert_array_equal(fitted.predict(MEANS, sigma=SIGMAS), codes)
+        fitted.set_params(metric="wasserstein").fit(MEANS, sigma=SIGMAS).predict(MEANS, sigma=SIGMAS)

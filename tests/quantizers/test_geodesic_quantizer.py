@@ -284,3 +284,14 @@ def test_swaps_work_in_any_unit(scale):
     assert scaled.objectives_[-1] / scale**2 == pytest.approx(plain.objectives_[-1], rel=1e-2)
     assert len(scaled.objectives_) > 1
     assert scaled.objectives_[-1] < 0.99 * scaled.objectives_[0]
+
+
+def test_another_metric_or_assignment_after_the_fit_needs_a_new_one(tmp_path: Path):
+    quantizer = GeodesicQuantizer(8, random_state=0).fit(MEANS[TRAIN])
+    quantizer.save(tmp_path / "q", compact=True)
+    compact = GeodesicQuantizer.load(tmp_path / "q").set_params(assignment="graph")
+    with pytest.raises(InputError, match=r"assignment is 'graph', but .* was fitted with 'nearest'"):
+        compact.predict(MEANS[TEST])
+    quantizer.set_params(edges="precision")
+    with pytest.raises(InputError, match=r"edges is 'precision', but .* was fitted with 'euclidean'"):
+        quantizer.predict(MEANS[TEST], sigma=SIGMAS[TEST])

@@ -17,18 +17,19 @@ DIGITS = load_digits().data
 WIDE = PCA(8, random_state=0).fit_transform(DIGITS)
 
 
-def test_one_group_is_kmeans_bit_for_bit():
-    one = ProductQuantizer(16, n_groups=1, random_state=3).fit(MEANS[TRAIN])
-    kmeans = KMeansQuantizer(16, random_state=3).fit(MEANS[TRAIN])
-    assert one.codebook_[0].tobytes() == kmeans.codebook_.tobytes()
-    np.testing.assert_array_equal(one.predict(MEANS[TEST])[:, 0], kmeans.predict(MEANS[TEST]))
-
-
-def test_one_group_is_as_good_as_one_residual_level():
-    seeds = range(4)
-    one = [ProductQuantizer(16, n_groups=1, random_state=s).fit(MEANS).score(MEANS) for s in seeds]
-    residual = [ResidualQuantizer(16, n_levels=1, random_state=s).fit(MEANS).score(MEANS) for s in seeds]
-    assert np.mean(one) == pytest.approx(np.mean(residual), rel=0.05)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_group_is_kmeans_and_one_residual_level_bit_for_bit(seed, dtype):
+    means = MEANS.astype(dtype)
+    kmeans = KMeansQuantizer(16, random_state=seed).fit(means[TRAIN])
+    for one in (
+        ProductQuantizer(16, n_groups=1, random_state=seed),
+        ResidualQuantizer(16, n_levels=1, random_state=seed),
+    ):
+        one.fit(means[TRAIN])
+        assert one.codebook_[0].tobytes() == kmeans.codebook_.tobytes()
+        np.testing.assert_array_equal(one.predict(means[TEST])[:, 0], kmeans.predict(means[TEST]))
+        assert one.score(means[TEST]) == kmeans.score(means[TEST])
 
 
 def test_codes_give_the_nearest_of_all_products():

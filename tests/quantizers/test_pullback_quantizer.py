@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer_contract import MEANS, METRICS, SIGMAS, TEST, TRAIN
 
+from geovq.errors import InputError
 from geovq.quantizers import GaussianQuantizer, KMeansQuantizer
 from geovq.quantizers.lloyd import WeightedSquares, lloyd
 from geovq.quantizers.pullback import PullbackQuantizer, QuadraticForms
@@ -116,3 +117,28 @@ def test_metrics_of_float32_and_points_far_from_the_origin():
     quantizer = PullbackQuantizer(16, random_state=0)
     assert np.mean(quantizer.fit_predict(far, metric=metric) == codes) > 0.95
     assert quantizer.codebook_.dtype == np.float32
+
+
+def test_the_metric_that_is_wrong_is_named_in_any_chunk(monkeypatch):
+    monkeypatch.setattr("geovq.quantizers.validation.NUMBERS_A_CHUNK", 7 * 16)
+    skew, negative = METRICS.copy(), METRICS.copy()
+    skew[250, 0, 1] += 1
+    negative[251] -= 1e3 * np.eye(4)
+    with pytest.raises(InputError, match="metric is not symmetric in row 250; expected M = M'"):
+        PullbackQuantizer().fit(MEANS, metric=skew)
+    with pytest.raises(InputError, match=r"metric has the eigenvalue -.* in row 251; expected positive"):
+        PullbackQuantizer().fit(MEANS, metric=negative)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-35, 1e-10, 1e10, 1e35])
+def test_metrics_of_rank_one_and_any_size_are_metrics(size, dtype):
+    # What J'J of float32 rounds to where all but one direction is flat: some eigenvalues are below 0.
+    rows = np.random.default_rng(0).normal(size=(len(MEANS), 4)).astype(np.float32)
+    metric = rows[:, :, None] * rows[:, None] * np.float32(size)
+    quantizer = PullbackQuantizer(16, random_state=0)
+    codes = quantizer.fit_predict(MEANS.astype(dtype), metric=metric)
+    assert (np.diff(quantizer.objectives_) <= 0).all()
+    costs = table(MEANS.astype(dtype).astype(float), metric.astype(float) / size, quantizer.codebook_)
+    chosen = costs[np.arange(len(codes)), codes]
+    np.testing.assert_allclose(chosen, costs.min(1), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geovq.errors import InputError
-from geovq.search import beam_search, extend_beams, nearest_codes
+from geovq.search import beam_search, beam_sums, extend_beams, nearest_codes
 
 
 def draw(seed, *shape, dtype=torch.float64):
@@ -130,3 +130,33 @@ def test_no_points_give_no_codes():
 def test_nothing_to_search_is_refused(n_books, beam):
     with pytest.raises(InputError, match="expected at least 1 of each"):
         beam_search(torch.zeros(3, 2), torch.zeros(n_books, 4, 2), beam)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**settings_of_problems, beam=st.integers(1, 9))
+def test_sums_come_nearest_first_and_the_best_of_them_or_greedy_is_the_answer(seed, sizes, d, beam):
+    points = draw(seed, 20, d) + 100
+    books = [draw(seed + 1 + level, size, d) for level, size in enumerate(sizes)]
+    books[0] = books[0] + 100
+    sums = beam_sums(points, books, beam)
+    found = torch.stack([errors(points, books, codes) for codes in sums.unbind(1)], dim=1)
+    assert (found.diff(dim=1) >= -1e-9).all()
+    assert all(len(codes.unique(dim=0)) == len(codes) for codes in sums)
+    best = torch.minimum(found[:, 0], errors(points, books, greedy(points, books)))
+    answer = errors(points, books, beam_search(points, books, beam))
+    torch.testing.assert_close(answer, best, rtol=1e-9, atol=1e-9)
+
+
+def test_all_sums_are_found_by_a_beam_that_holds_them():
+    points, books = draw(0, 5, 3), draw(1, 2, 4, 3)
+    sums = beam_sums(points, list(books), 99)
+    assert sums.shape == (5, 16, 2)
+    assert all(len(codes.unique(dim=0)) == 16 for codes in sums)
+
+
+@pytest.mark.parametrize("exponent", [-110, -60, 60, 110])
+def test_the_unit_of_the_data_does_not_matter(exponent):
+    points, books = draw(0, 200, 4, dtype=torch.float32), draw(1, 3, 8, 4, dtype=torch.float32)
+    unit = 2.0**exponent
+    assert torch.equal(beam_search(unit * points, unit * books, 8), beam_search(points, books, 8))
+    assert torch.equal(beam_sums(unit * points, list(unit * books), 4), beam_sums(points, list(books), 4))

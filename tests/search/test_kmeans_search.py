@@ -94,7 +94,7 @@ def test_fewer_distinct_points_than_codes_warns_and_pads():
 
 def test_means_are_taken_over_all_points_though_a_sample_found_them():
     points = np.random.default_rng(0).normal(size=(5000, 2))
-    codebook = kmeans(points, 1, seed=0, max_points_per_code=16)
+    codebook = kmeans(points, 1, seed=0)
     np.testing.assert_allclose(codebook[0], points.mean(0), atol=1e-12)
 
 

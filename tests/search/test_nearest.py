@@ -1,4 +1,6 @@
-"""Nearest codes: exact, whatever the chunk, the dtype, the offset of the data or the autocast around it."""
+"""Nearest codes: exact in any chunks, dtype, units, far from the origin and under any autocast."""
+
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from geovq.search import (
     nearest_codes_and_distances,
     nearest_codes_quadratic,
     nearest_codes_weighted,
+    relative_precisions,
 )
 
 
@@ -31,14 +34,19 @@ def brute_force(points, codebook, weights=None):
     n=st.integers(1, 60),
     n_codes=st.integers(1, 40),
     d=st.integers(1, 9),
-    chunk=st.integers(1, 70) | st.none(),
+    numbers=st.integers(1, 2000),
 )
-def test_equals_brute_force_in_any_chunk(seed, n, n_codes, d, chunk):
+def test_equals_brute_force_in_any_chunk(seed, n, n_codes, d, numbers):
     points, codebook = draw(seed, n, d), draw(seed + 1, n_codes, d)
-    assert torch.equal(nearest_codes(points, codebook, chunk), brute_force(points, codebook))
     weights = draw(seed + 2, n, d).exp()
-    found = nearest_codes_weighted(points, weights, codebook, chunk)
-    assert torch.equal(found, brute_force(points, codebook, weights))
+    offsets = draw(seed + 3, n_codes, 1)[:, 0]
+    with patch("geovq.search.nearest.DISTANCES_A_CHUNK", numbers):
+        found = nearest_codes(points, codebook)
+        weighted = nearest_codes_weighted(points, weights, codebook)
+        lowest = lowest_scores(points, codebook, offsets)
+    assert torch.equal(found, brute_force(points, codebook))
+    assert torch.equal(weighted, brute_force(points, codebook, weights))
+    assert torch.equal(lowest, (offsets - points @ codebook.T).argmin(1))
 
 
 def draw_metrics(seed, n, d, dtype=torch.float64):
@@ -57,15 +65,13 @@ def quadratic_forms(points, metrics, codebook):
     n=st.integers(1, 40),
     n_codes=st.integers(1, 30),
     d=st.integers(1, 6),
-    chunk=st.integers(1, 50) | st.none(),
+    numbers=st.integers(1, 1000),
 )
-def test_a_metric_for_each_point_equals_brute_force_in_any_chunk(seed, n, n_codes, d, chunk):
+def test_a_metric_for_each_point_equals_brute_force_in_any_chunk(seed, n, n_codes, d, numbers):
     points, codebook, metrics = draw(seed, n, d), draw(seed + 1, n_codes, d), draw_metrics(seed + 2, n, d)
-    expected = quadratic_forms(points, metrics, codebook).argmin(1)
-    assert torch.equal(nearest_codes_quadratic(points, metrics, codebook, chunk), expected)
-    scores = draw(seed + 3, n_codes, 1)[:, 0] - points @ codebook.T
-    found = lowest_scores(points, codebook, draw(seed + 3, n_codes, 1)[:, 0], chunk)
-    assert torch.equal(found, scores.argmin(1))
+    with patch("geovq.search.nearest_quadratic.NUMBERS_A_CHUNK", numbers):
+        found = nearest_codes_quadratic(points, metrics, codebook)
+    assert torch.equal(found, quadratic_forms(points, metrics, codebook).argmin(1))
 
 
 def test_diagonal_metrics_are_weights_and_the_identity_is_euclidean():
@@ -179,3 +185,38 @@ def test_one_code_far_away_costs_the_others_no_digits(far):
     squares = (points.double()[:, None] - codebook.double()).square()
     expected = (squares * weights.double()[:, None]).sum(2).argmin(1)
     assert torch.equal(nearest_codes_weighted(points, weights, codebook), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", [-110, -60, 60, 110])
+def test_the_unit_of_the_data_does_not_matter(exponent, dtype):
+    points, codebook, unit = draw(0, 300, 4, dtype), draw(1, 30, 4, dtype), 2.0**exponent
+    weights, metrics = draw(2, 300, 4, dtype).exp(), draw_metrics(3, 300, 4, dtype)
+    for search, beside in ((nearest_codes_weighted, weights), (nearest_codes_quadratic, metrics)):
+        expected = search(points, beside, codebook)
+        assert torch.equal(search(unit * points, beside, unit * codebook), expected)
+    expected = nearest_codes(points, codebook)
+    assert torch.equal(nearest_codes(unit * points, unit * codebook), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_and_metrics_count_within_a_point_alone(dtype):
+    points, codebook = draw(0, 300, 4, dtype), draw(1, 30, 4, dtype)
+    weights, metrics = draw(2, 300, 4, dtype).exp(), draw_metrics(3, 300, 4, dtype)
+    units = 2.0 ** torch.linspace(-110, 110, 300).round()
+    found = nearest_codes_weighted(points, weights * units[:, None], codebook)
+    assert torch.equal(found, nearest_codes_weighted(points, weights, codebook))
+    found = nearest_codes_quadratic(points, metrics * units[:, None, None], codebook)
+    assert torch.equal(found, nearest_codes_quadratic(points, metrics, codebook))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_relative_precisions_are_precisions_up_to_a_number_a_row(dtype):
+    largest = 1 if dtype == torch.float16 else 30
+    sigma = (10.0 ** torch.linspace(-largest, largest, 50)[:, None] * draw(0, 50, 3).exp()).to(dtype)
+    found = relative_precisions(sigma)
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    assert ((found.amax(1) >= 1) & (found.amax(1) <= 4)).all()
+    expected = sigma.double() ** -2
+    expected *= (found.double() / expected)[:, :1]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)

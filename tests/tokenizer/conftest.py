@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from geovq.config import DataConfig, Spec, TrainConfig
+import pytest
+from small_tokenizers import ARCHITECTURES, AWARE, KINDS, MAPPED, QUANTIZERS, fitted, with_all_parts
+
+from geovq.config import DataConfig, TrainConfig
 from geovq.data import load
 from geovq.data.splits import ImageSplits
 from geovq.models.model import AutoencoderModel
 from geovq.registry import build
 from geovq.seeding import seeded_weights
-from geovq.tokenizer import Autoencoder, LatentTokenizer
+from geovq.tokenizer import Autoencoder, LatentTokenizer, mean_pullback_map
 from geovq.training import ImageSource, fit
-
-ARCHITECTURES = {
-    "vae": Spec("vae", {"latent_dim": 8, "widths": [8, 16], "beta": 0.2}),
-    "vqvae": Spec(
-        "vqvae",
-        {
-            "layer": {"kind": "ema", "params": {"n_codes": 16}},
-            "latent_dim": 8,
-            "tokens": [2, 2],
-            "widths": [8, 16],
-        },
-    ),
-}
-QUANTIZERS = {
-    "kmeans": (Spec("kmeans", {"n_codes": 16, "random_state": 0}), (2, 2)),
-    "gaussian wasserstein": (
-        Spec("gaussian", {"n_codes": 16, "metric": "wasserstein", "random_state": 0}),
-        (2, 2),
-    ),
-    "gaussian precision": (
-        Spec("gaussian", {"n_codes": 16, "metric": "precision", "random_state": 0}),
-        (4, 1),
-    ),
-    "geodesic": (Spec("geodesic", {"n_codes": 16, "n_neighbors": 5, "random_state": 0}), (2, 2)),
-    "residual": (Spec("residual", {"n_codes": 12, "n_levels": 3, "random_state": 0}), (1, 1)),
-}
-KINDS = ["ema", *QUANTIZERS]
 
 
 @pytest.fixture(scope="session")
 def digits() -> ImageSplits:
     return load(DataConfig("digits"))
+
+
+@pytest.fixture(scope="session")
+def few(digits: ImageSplits) -> ImageSplits:
+    """Fewer training images, for what needs no good result."""
+    return replace(digits, train=replace(digits.train, rows=digits.train.rows[:256], labels=None))
 
 
 @pytest.fixture(scope="session")
@@ -73,21 +55,16 @@ def tokenizers(digits: ImageSplits, models: dict[str, AutoencoderModel]) -> dict
             architecture=ARCHITECTURES["vqvae"],
         )
     }
-    floor = Autoencoder(vae.encoder, vae.decoder, digits.image_shape)
-    mean, sigma = floor.posterior(digits.train.images(slice(0, 600)))
+    means = Autoencoder(vae.encoder, vae.decoder, digits.image_shape).posterior(
+        digits.train.images(slice(0, 200))
+    )[0]
     for name, (spec, tokens) in QUANTIZERS.items():
-        quantizer = build("quantizer", spec)
-        dim = 8 // (tokens[0] * tokens[1])
-        given = {"sigma": sigma.reshape(-1, dim)} if spec.kind == "gaussian" else {}
-        made[name] = LatentTokenizer(
-            vae.encoder,
-            vae.decoder,
-            quantizer.fit(mean.reshape(-1, dim), **given).as_module(),
-            image_shape=digits.image_shape,
-            latent_shape=(8,),
-            tokens=tokens,
-            architecture=ARCHITECTURES["vae"],
-        )
+        made[name] = fitted(models, digits, spec, tokens)
+        if name in MAPPED:
+            latent_map = mean_pullback_map(vae.decoder, means, tokens=tokens)
+            made[f"{name} mapped"] = fitted(models, digits, spec, tokens, latent_map)
+    made |= {name: made[start].changed(aware=aware) for name, (start, aware) in AWARE.items()}
+    made["all parts"] = with_all_parts(made["kmeans mapped"])
     return made
 
 

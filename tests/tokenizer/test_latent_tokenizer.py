@@ -77,7 +77,23 @@ def test_layouts_follow_from_cut_and_quantizer(tokenizers):
         "gaussian precision": [(4, 1, (16,))],
         "geodesic": [(2, 2, (16,))],
         "residual": [(1, 1, (12, 12, 12))],
+        "scalar": shapes["scalar"],
+        "scalar kl": shapes["scalar kl"],
+        "scalar of a coordinate": [(4, 2, (4,))],
+        "product": [(1, 1, (16, 16, 16))],
+        "pullback": [(2, 2, (16,))],
+        "decoded-kmeans": [(1, 1, (16,))],
+        "residual by image": [(1, 1, (12, 12, 12))],
+        "product by metric": [(1, 1, (16, 16, 16))],
+        "ema by image": [(2, 2, (16,))],
+        "kmeans mapped": [(2, 2, (16,))],
+        "pullback mapped": [(2, 2, (16,))],
+        "decoded-kmeans mapped": [(1, 1, (16,))],
+        "all parts": [(2, 2, (16,))],
     }
+    for name in ("scalar", "scalar kl"):  # levels of sizes that the data decide on
+        assert len(set(tokenizers[name].quantizer.n_codes)) > 1
+        assert tokenizers[name].bits_per_image == int(8 * np.log2(3))
     assert tokenizers["kmeans"].bits_per_image == 16
 
 
@@ -109,7 +125,9 @@ def test_quantized_latents_are_the_decoders_input(tokenizer, images):
     assert latents.shape == (50, 8)
     assert latents.dtype == np.float32
     with torch.inference_mode():
-        decoded = tokenizer.decoder(torch.from_numpy(latents)).numpy()
+        given = torch.from_numpy(latents)
+        rectified = given if tokenizer.rectifier is None else tokenizer.rectifier(given)
+        decoded = tokenizer.decoder(rectified).numpy()
     assert np.array_equal(tokenizer.decode(codes), decoded)
 
 
@@ -180,8 +198,8 @@ def test_one_changed_weight_changes_the_fingerprint(foreign):
 def test_another_decoder_leaves_codes_and_original(tokenizers, images):
     tokenizer = tokenizers["kmeans"]
     before = tokenizer.reconstruct(images)
-    changed = tokenizer.changed(decoder=
-        nn.Sequential(nn.Linear(8, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+    changed = tokenizer.changed(
+        decoder=nn.Sequential(nn.Linear(8, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
     )
     assert np.array_equal(changed.encode(images), tokenizer.encode(images))
     assert not np.array_equal(changed.reconstruct(images), before)

@@ -31,7 +31,7 @@ class DecoderCalls:
     ----------
     decoder : module or function
     first : a latent (1, *latent_shape), to try the decoder on
-    edges : name of the lengths, for messages
+    subject : what messages begin with, such as ``"edges 'chord'"``
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class DecoderCalls:
     jvps : Jacobian-vector products taken so far
     """
 
-    def __init__(self, decoder: Decoder, first: Tensor, edges: str) -> None:
+    def __init__(self, decoder: Decoder, first: Tensor, subject: str = "") -> None:
         self.decoder = decoder
-        self.edges = edges
+        self.subject = subject
         self.decodes = 0
         self.jvps = 0
         self._first = first
@@ -147,7 +147,8 @@ class DecoderCalls:
 
     def _refusal(self, found: str, expected: str) -> InputError:
         name = getattr(self.decoder, "__name__", type(self.decoder).__name__)
-        return InputError(f"edges '{self.edges}': decoder {name} {found}; {expected}")
+        before = f"{self.subject}: " if self.subject else ""
+        return InputError(f"{before}decoder {name} {found}; {expected}")
 
     def _placed(self, latents: Tensor) -> Tensor:
         device, dtype = self._placement

@@ -62,26 +62,31 @@ class DecoderEdges(MetricEdges):
     def __init__(self, decoder: Decoder, latents: np.ndarray | Tensor) -> None:
         if not callable(decoder):
             raise InputError(
-                f"edges '{self.name}': decoder is a {type(decoder).__name__}; expected a module or function"
+                f"{self.subject}: decoder is a {type(decoder).__name__}; expected a module or function"
             )
         self.decoder = decoder
         try:
             self.latents = _as_tensor(latents)
         except TypeError as error:
-            raise InputError(f"edges '{self.name}': latents are not an array of numbers: {error}") from None
+            raise InputError(f"{self.subject}: latents are not an array of numbers: {error}") from None
         if self.latents.ndim not in (2, 4) or self.latents.numel() == 0:
             raise InputError(
-                f"edges '{self.name}': latents have shape {tuple(self.latents.shape)}; expected flat ones "
+                f"{self.subject}: latents have shape {tuple(self.latents.shape)}; expected flat ones "
                 "(N, D) or maps (N, D, h, w), as they go into the decoder"
             )
         wrong = ~self.latents.flatten(1).isfinite().all(1)
         if bool(wrong.any()):
             raise InputError(
-                f"edges '{self.name}': latents have NaN or infinity in {int(wrong.sum())} of {len(wrong)} "
+                f"{self.subject}: latents have NaN or infinity in {int(wrong.sum())} of {len(wrong)} "
                 f"rows, first in row {int(wrong.int().argmax())}; expected finite numbers"
             )
-        self.calls = self._calls(decoder, self.latents[:1], self.name)
+        self.calls = self._calls(decoder, self.latents[:1], self.subject)
         self._cut: TokenContexts | None = None
+
+    @property
+    def subject(self) -> str:
+        """What messages begin with."""
+        return f"edges '{self.name}'"
 
     def __repr__(self) -> str:
         decoder = getattr(self.decoder, "__name__", type(self.decoder).__name__)
@@ -94,7 +99,7 @@ class DecoderEdges(MetricEdges):
         rows = _rows(latents)
         if (latents.rows is None and len(rows) != n_rows) or rows.max() >= n_rows:
             raise InputError(
-                f"X has {rows.max() + 1} rows, but edges '{self.name}' have {len(self.latents)} latents of "
+                f"X has {rows.max() + 1} rows, but {self.subject} have {len(self.latents)} latents of "
                 f"{n_tokens} tokens; expected token r % {n_tokens} of latent r // {n_tokens} in row r; fit "
                 "on all latents that the edges were given"
             )
@@ -103,7 +108,7 @@ class DecoderEdges(MetricEdges):
         if differs.any():
             row = int(rows[differs.argmax()])
             raise InputError(
-                f"X differs from the latents that edges '{self.name}' were given in {differs.sum()} of "
+                f"X differs from the latents that {self.subject} were given in {differs.sum()} of "
                 f"{len(rows)} rows, first in row {row}; expected token {row % n_tokens} of latent "
                 f"{row // n_tokens} there; fit on the same latents in the same order"
             )
@@ -137,7 +142,7 @@ class DecoderEdges(MetricEdges):
         wrong = np.flatnonzero(~np.isfinite(metrics.sum((1, 2))))
         if len(wrong):
             raise InputError(
-                f"edges '{self.name}': the metric is too large for float32 at {len(wrong)} of {len(metrics)} "
+                f"{self.subject}: the metric is too large for float32 at {len(wrong)} of {len(metrics)} "
                 f"points, first at row {int(rows[wrong[0]])}; expected moderate outputs; scale the decoder's "
                 "images down"
             )
@@ -161,7 +166,7 @@ class DecoderEdges(MetricEdges):
             try:
                 self._cut = TokenContexts(self.latents, dim)
             except ValueError as error:
-                raise InputError(f"X has {dim} columns, but edges '{self.name}' were given {error}") from None
+                raise InputError(f"X has {dim} columns, but {self.subject} were given {error}") from None
         return self._cut
 
 
@@ -186,7 +191,7 @@ class ChordEdges(DecoderEdges):
         super().__init__(decoder, latents)
         if not isinstance(segments, int | np.integer) or isinstance(segments, bool) or segments < 1:
             raise InputError(
-                f"edges '{self.name}': segments is {segments!r}; expected a whole number of at least 1"
+                f"{self.subject}: segments is {segments!r}; expected a whole number of at least 1"
             )
         self.segments = int(segments)
         self._images = DecodedImages(self.calls, self.latents)

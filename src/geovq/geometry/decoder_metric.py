@@ -53,7 +53,7 @@ def pullback_metrics(
     Source: Arvanitidis, Hansen and Hauberg, "Latent Space Oddity: on the Curvature of Deep Generative
     Models", ICLR 2018.
     """
-    edges = PullbackEdges(decoder, latents)
+    edges = DecoderMetric(decoder, latents)
     shape = edges.latents.shape[1:]
     points = _points(edges, shape.numel() if tokens is None else token_dim(shape, tokens))
     edges.check(points)
@@ -93,7 +93,7 @@ def mean_metric(
     Matrix", 1989; for a matrix, Martens, Sutskever and Swersky, "Estimating the Hessian by Back-propagating
     Curvature", ICML 2012.
     """
-    edges = PullbackEdges(decoder, latents)
+    edges = DecoderMetric(decoder, latents)
     expected = {"whole": 2, "shared": 4, "site": 4}
     if expected.get(per) != edges.latents.ndim:
         raise InputError(
@@ -104,6 +104,15 @@ def mean_metric(
         return _exact_mean(edges)
     blocks = _mean_of_probes(edges, seed)
     return blocks if per == "site" else blocks.mean(0)
+
+
+class DecoderMetric(PullbackEdges):
+    """The metric of which ``PullbackEdges`` measures lengths, at points and without a graph."""
+
+    @property
+    def subject(self) -> str:
+        """What messages begin with: nobody asked for edges."""
+        return "pull-back metric"
 
 
 class ProbedCalls(DecoderCalls):
@@ -132,18 +141,18 @@ class ProbedCalls(DecoderCalls):
         return product
 
 
-def _points(edges: PullbackEdges, dim: int) -> Latents:
+def _points(edges: DecoderMetric, dim: int) -> Latents:
     tokens = TokenContexts(edges.latents, dim).tokens
     return Latents(tokens.reshape(-1, dim).numpy())
 
 
-def _at(edges: PullbackEdges, points: Latents) -> np.ndarray:
+def _at(edges: DecoderMetric, points: Latents) -> np.ndarray:
     metrics = edges.prepared(points).metrics
     assert metrics is not None
     return metrics
 
 
-def _exact_mean(edges: PullbackEdges) -> np.ndarray:
+def _exact_mean(edges: DecoderMetric) -> np.ndarray:
     n, dim = edges.latents.shape
     points = _points(edges, dim)
     edges.check(points)
@@ -154,9 +163,9 @@ def _exact_mean(edges: PullbackEdges) -> np.ndarray:
     return (total + total.T) / (2 * n)
 
 
-def _mean_of_probes(edges: PullbackEdges, seed: int) -> np.ndarray:
+def _mean_of_probes(edges: DecoderMetric, seed: int) -> np.ndarray:
     n, dim, height, width = edges.latents.shape
-    calls = ProbedCalls(edges.decoder, edges.latents[:1], edges.name)
+    calls = ProbedCalls(edges.decoder, edges.latents[:1], edges.subject)
     with calls.running():
         calls.check()
     # Outside inference mode, in which nothing can be differentiated.

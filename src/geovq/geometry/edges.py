@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geovq.errors import InputError
 from geovq.geometry.latents import Latents
-from geovq.search import cell_means, nearest_codes, nearest_codes_weighted
+from geovq.search import cell_means, nearest_codes, nearest_codes_weighted, relative_precisions
 
 
 class EdgeLengths(ABC):
@@ -134,7 +134,7 @@ class PrecisionEdges(DataEdges):
     def nearest(self, points: Tensor, sigmas: Tensor | None, codes: Latents) -> Tensor:
         """The code nearest in the point's own precision."""
         assert sigmas is not None
-        return nearest_codes_weighted(points, sigmas**-2, torch.from_numpy(codes.means))
+        return nearest_codes_weighted(points, relative_precisions(sigmas), torch.from_numpy(codes.means))
 
     def cell_centers(self, latents: Latents, cells: np.ndarray, n_cells: int) -> np.ndarray:
         """Precision-weighted means of the cells, float64 (n_cells, d)."""

@@ -53,9 +53,11 @@ def arms_of(config: RunConfig) -> list[Arm]:
         if arm.model not in config.models:
             raise ConfigError(unknown_name(f"model of arm '{arm.name}'", arm.model, config.models))
         model = config.models[arm.model]
-        for tuned in (False, True) if arm.tune is not None else (False,):
-            for aware in (False, True) if arm.aware is not None else (False,):
-                arms.append(Arm(arm, model, tuned, aware))
+        arms.append(Arm(arm, model))
+        if arm.tune is not None:
+            arms.append(Arm(arm, model, tuned=True))
+        if arm.aware is not None:
+            arms.append(Arm(arm, model, tuned=arm.tune is not None, aware=True))
     names = [arm.name for arm in arms]
     for name in names:
         if names.count(name) > 1:

@@ -132,6 +132,11 @@ def _try_quantizer(arm: ArmConfig, model: AutoencoderModel, grid: tuple[int, int
             f"codes of quantizer '{spec.kind}' depend on the decoder and would change with it; leave "
             "out tune, or set its parts to 'rectifier'"
         )
+    if arm.tune is not None and arm.tune.rounds > 1 and isinstance(fitted.codebook, list):
+        raise ConfigError(
+            f"levels of quantizer '{spec.kind}' may have different sizes, and codes are found anew in levels "
+            "of one size alone; set the rounds of tune to 1"
+        )
     if arm.latent_map is not None:
         _check_map(arm.latent_map, model)
     return sizes

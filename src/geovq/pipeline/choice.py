@@ -16,6 +16,7 @@ from geovq.data import chunks_of, load
 from geovq.errors import ConfigError
 from geovq.pipeline.arms import FLOOR, Arm
 from geovq.pipeline.autoencoders import load_latents, trained_model
+from geovq.pipeline.checks import check_run
 from geovq.pipeline.context import Context
 from geovq.pipeline.run import run_recipe
 from geovq.pipeline.stages import Stages, Tell
@@ -23,10 +24,8 @@ from geovq.pipeline.tokenizers import codes_of, load_tokenizer
 from geovq.storage.artifact import read_json
 from geovq.tokenizer import Autoencoder
 
-SMALLEST, LARGEST = (
-    16,
-    1024,
-)  # codebooks worth trying: fewer codes need many tokens, more have few points each
+# Codebooks worth trying: fewer codes need many tokens, more have few points each.
+SMALLEST, LARGEST = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,15 @@ def try_variants(
         stages where these are equal.
     reuse : folders of further runs to take equal stages from.
 
-    Raises ``ConfigError`` before anything is run if a variant could not be configured.
+    Raises ``ConfigError`` that names the variant, before anything is run, if one could not be carried out.
     """
-    configs = {name: with_overrides(config, list(changes)) for name, changes in variants.items()}
+    configs = {}
+    for name, changes in variants.items():
+        try:
+            configs[name] = with_overrides(config, list(changes))
+            check_run(configs[name], load(configs[name].data))
+        except ConfigError as error:
+            raise ConfigError(f"variant '{name}': {error}") from None
     choices, earlier = [], [*reuse]
     for name, variant in configs.items():
         tell(f"variant {name}")

@@ -13,7 +13,7 @@ from torch import nn
 from geovq.config import MapConfig, to_json
 from geovq.data import chunks_of
 from geovq.geometry import pullback_metrics
-from geovq.models.cut import cut, token_dim
+from geovq.models.cut import cut
 from geovq.pipeline.arms import FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
 from geovq.pipeline.context import SPLITS, Context
@@ -30,7 +30,7 @@ from geovq.tokenizer.latent_map import LatentMap, mean_pullback_map
 from geovq.tokenizer.mapped_decoder import MappedDecoder
 
 HISTOGRAM_IMAGES = 2_000  # training images whose codes are counted where encoding calls the decoder
-METRIC_IMAGES = 10_000  # training images at which the decoder's metric is taken, to fit a codebook in it
+METRIC_IMAGES = 4_000  # training images at which the decoder's metric is taken, to fit a codebook in it
 
 
 def arm_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
@@ -86,16 +86,13 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
         splits = {}
         for split in SPLITS:
             images = run.images(split)
-            n_images = len(images)
             if split == "train" and encodes_slowly(arm):
-                n_images = min(n_images, HISTOGRAM_IMAGES)
+                images = replace(images, rows=images.rows[:HISTOGRAM_IMAGES], labels=None)
             parts = []
-            for chunk in chunks_of(images):
-                rows = slice(chunk.start, min(chunk.stop, n_images))
-                if rows.start < n_images:
-                    pixels = images.images(rows) if arm.aware else None
-                    mean, sigma = (latents[f"{split}.{part}"][rows] for part in ("mean", "sigma"))
-                    parts.append(tokenizer.encode_latents(mean, sigma, pixels))
+            for rows in chunks_of(images):
+                mean, sigma = (latents[f"{split}.{part}"][rows] for part in ("mean", "sigma"))
+                pixels = images.images(rows) if arm.aware else None
+                parts.append(tokenizer.encode_latents(mean, sigma, pixels))
             splits[split] = np.concatenate(parts)
         stored = StoredCodes(tokenizer.layout, tokenizer.fingerprint, splits)
         save_codes(folder, stored, run.splits.fingerprint)
@@ -141,7 +138,8 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
         if quantizer.takes_metric:
             rows = sample_rows(len(mean), METRIC_IMAGES, derive_seed(seed, "metrics"))
             mean, sigma = mean[rows], sigma[rows]
-            given["metric"] = pullback_metrics(decoder, mean, grid).reshape(-1, *_square(mean, grid))
+            metrics = pullback_metrics(decoder, mean, grid)
+            given["metric"] = metrics.reshape(-1, *metrics.shape[2:])
         if quantizer.takes_sigma:
             given["sigma"] = cut(sigma, grid).flatten(0, 1).numpy()
         measure_with(quantizer, decoder, mean.numpy())
@@ -166,20 +164,16 @@ def _mean_map(
     return mean_pullback_map(decoder, latents[rows], per=config.per, tokens=grid, floor=config.floor)
 
 
-def _square(latents: torch.Tensor, grid: tuple[int, int]) -> tuple[int, int]:
-    d = token_dim(latents.shape[1:], grid)
-    return d, d
-
-
 def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) -> None:
     assert arm.config.tune is not None
     codes = codes_of(run, arm.plain, seed)
+    all_encoded = not encodes_slowly(arm.plain)
     tuned, result = finetune(
         load_tokenizer(run, arm.plain, seed),
         run.splits.train,
         run.splits.validation,
         arm.config.tune,
-        train_codes=codes.splits["train"],
+        train_codes=codes.splits["train"] if all_encoded else None,
         validation_codes=codes.splits["validation"],
         seed=seed,
         checkpoints=checkpoints,

@@ -36,10 +36,9 @@ def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False
     for split in SPLITS:
         images = getattr(splits, split)
         if latents:
-            chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(images)]
-            mean, sigma = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+            chunks = [_encoded(tokenizer, images.images(rows)) for rows in chunks_of(images)]
+            mean, sigma, codes[split] = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
             extra |= {f"{split}.mean": mean, f"{split}.sigma": sigma}
-            codes[split] = tokenizer.encode_latents(mean, sigma)
         else:
             codes[split] = tokenizer_codes(tokenizer, images)
         if images.labels is not None:
@@ -86,6 +85,12 @@ def sample(
     images = to_bytes(tokenizer.decode(codes))
     side = max(SIDE, *images.shape[2:])  # never smaller than they are
     write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="", side=side).png)
+
+
+def _encoded(tokenizer: LatentTokenizer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Posterior mean, sigma and codes of images."""
+    mean, sigma = tokenizer.posterior(images)
+    return mean, sigma, tokenizer.encode_latents(mean, sigma, images)
 
 
 def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:

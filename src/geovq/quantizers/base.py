@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
     uses_sigma_, uses_metric_ : whether ``fit`` was given them
     n_features_in_ : d
     """
+
+    metric_params: ClassVar[tuple[str, ...]] = ()
+    """Parameters that say how codes are found: at coding they must be what they were at ``fit``."""
 
     n_codes: int
     random_state: Any
@@ -122,12 +125,19 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
                 "a code; lower n_codes or give more points"
             )
         self.uses_sigma_, self.uses_metric_ = sigma is not None, metric is not None
+        self._fitted_params = self._metric_params()
         self._fit(points, sigma, metric, seed_from(self.random_state))
         return self
 
     def predict(self, X: Any, *, sigma: Any = None, metric: Any = None) -> np.ndarray:
         """Codes of ``X (n, d)``: int64 (n,), or (n, L) for L levels; ties go to the lowest code."""
         check_is_fitted(self, "codebook_")
+        for name, value in self._metric_params().items():
+            if value != self._fitted_params[name]:
+                raise InputError(
+                    f"{name} is {value!r}, but the quantizer was fitted with {self._fitted_params[name]!r}; "
+                    "fit and assignment use one metric: fit again, or set it back"
+                )
         points = check_points(self, X, reset=False)
         given = (
             check_sigma(sigma, points, self.uses_sigma_),
@@ -227,6 +237,10 @@ class Quantizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
         single = {name: array for name, array in arrays.items() if name not in levels}
         for name, value in {**single, **values}.items():
             setattr(self, name, np.asarray(value, dtype=object) if isinstance(value, list) else value)
+        self._fitted_params = self._metric_params()
+
+    def _metric_params(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.metric_params}
 
     def json_params(self) -> dict[str, Any]:
         """Constructor arguments as JSON values; a generator given as ``random_state`` becomes ``None``."""

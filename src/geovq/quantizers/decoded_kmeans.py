@@ -13,9 +13,8 @@ from geovq.geometry import snap_to_points
 from geovq.geometry.decoder_calls import Decoder, DecoderCalls
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_count
-from geovq.search import cell_means, kmeans, nearest_codes, sample_rows
+from geovq.search import MAX_POINTS_PER_CODE, cell_means, kmeans, nearest_codes, sample_rows
 
-MAX_POINTS_PER_CODE = 1024
 MAX_NUMBERS = 2**27  # of all images decoded to fit: 0.5 GB in float32
 SAME_IMAGE = 1e-2  # of its largest number: how far another device or precision may take an image
 
@@ -137,7 +136,7 @@ class ImageCalls(DecoderCalls):
     def __init__(self, decoder: Decoder, first: Tensor) -> None:
         if not callable(decoder):
             raise InputError(f"decoder is a {type(decoder).__name__}; expected a module or function")
-        super().__init__(decoder, first, edges="decoded-kmeans")
+        super().__init__(decoder, first)
         with self.running():
             self.check()
 
@@ -160,10 +159,6 @@ class ImageCalls(DecoderCalls):
                 part = slice(start, start + self.batch)
                 codes[part] = nearest_codes(self.features(latents[part], rows[part]), images).to(codes.device)
         return codes
-
-    def _refusal(self, found: str, expected: str) -> InputError:
-        name = getattr(self.decoder, "__name__", type(self.decoder).__name__)
-        return InputError(f"decoder {name} {found}; {expected}")
 
 
 def _squares(differences: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.gaussian_kl import GaussianProjection, InformationProjection, MomentProjection
 from geovq.quantizers.lloyd import WeightedSquares, lloyd
 from geovq.quantizers.validation import check_choice, check_count
-from geovq.search import kmeans, nearest_codes, nearest_codes_weighted
+from geovq.search import kmeans, nearest_codes, nearest_codes_weighted, relative_precisions
 
 PROJECTIONS: dict[str, type[GaussianProjection]] = {
     "m-projection": MomentProjection,
@@ -60,6 +60,8 @@ class GaussianQuantizer(Quantizer):
     Source: Nielsen and Nock, "Sided and Symmetrized Bregman Centroids", IEEE Transactions on Information
     Theory 2009, for the projections.
     """
+
+    metric_params = ("metric",)
 
     codebook_: np.ndarray
     codebook_sigma_: np.ndarray
@@ -111,7 +113,7 @@ class GaussianQuantizer(Quantizer):
         if sigma is None:
             sigma = torch.ones_like(points)
         if self.metric == "precision":
-            return nearest_codes_weighted(points, sigma**-2, as_tensor(self.codebook_))
+            return nearest_codes_weighted(points, relative_precisions(sigma), as_tensor(self.codebook_))
         codebook = as_tensor(np.concatenate([self.codebook_, self.codebook_sigma_], axis=1))
         if self.metric in PROJECTIONS:
             return PROJECTIONS[self.metric].nearest_codes(points, sigma, codebook)

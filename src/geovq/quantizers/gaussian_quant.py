@@ -15,6 +15,7 @@ from geovq.errors import InputError
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.gaussian_kl import gaussian_kl
 from geovq.search import lowest_scores, nearest_codes
+from geovq.search.nearest import as_floats, power_of_two_near
 from geovq.seeding import numpy_generator
 
 SOBOL_BITS = 30  # of every number of the sequence
@@ -78,9 +79,13 @@ class GaussianQuant(Quantizer):
         codebook = as_tensor(self.codebook_).to(points.device)
         if sigma is None:
             return nearest_codes(points, codebook)
-        precisions = sigma**-2
-        # The log ratio is const + [mu / sigma^2, 1 / sigma^2 - beta].[c, -c^2 / 2].
-        queries = torch.cat([points * precisions, precisions - self.beta], dim=1)
+        points, codebook = as_floats(points, codebook)
+        sigma = sigma.to(points.dtype)
+        # The log ratio is const + [mu / sigma^2, 1 / sigma^2 - beta].[c, -c^2 / 2]; in units of the smallest
+        # sigma, because float32 has not the squares of very small ones.
+        unit = power_of_two_near(sigma.amin(1).clamp(max=1))[:, None]
+        precisions = (sigma / unit) ** -2
+        queries = torch.cat([points * precisions, precisions - self.beta * unit**2], dim=1)
         return lowest_scores(queries, torch.cat([codebook, codebook.square() / -2], dim=1))
 
 

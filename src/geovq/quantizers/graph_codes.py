@@ -18,8 +18,7 @@ from geovq.errors import InputError
 from geovq.geometry import Cells, EdgeLengths, Latents, NeighborIndex, edge_lengths, neighbor_graph
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_choice, check_count, check_flag
-from geovq.search import cell_means, distinct_rows, sample_rows
-from geovq.search.cells import EqualRows
+from geovq.search import EqualRows, cell_means, distinct_rows, sample_rows
 
 Self = TypeVar("Self", bound="GraphQuantizer")
 
@@ -46,6 +45,8 @@ class GraphQuantizer(Quantizer):
     nearest_disagreement_ : fraction of (at most 50,000 of) the fitted points whose ``assignment="nearest"``
         code is another one
     """
+
+    metric_params = ("edges", "assignment")
 
     n_neighbors: int
     edges: EdgeLengths | str
@@ -174,7 +175,7 @@ class GraphQuantizer(Quantizer):
                     f"to the fitted ones, first from row {start + int(lost.argmax())} of X; expected points "
                     "and sigmas of the scale that was fitted"
                 )
-            shortest = np.where(paths == least, self.node_codes_[found], self.n_codes)
+            shortest = np.where(paths == least, self.node_codes_[found], len(self.codebook_))
             codes[start : start + ROWS_A_CHUNK] = shortest.min(1)
         return np.where(own >= 0, self.node_codes_[own], codes)
 

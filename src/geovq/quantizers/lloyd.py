@@ -68,7 +68,8 @@ class WeightedSquares(Distortion):
 def lloyd(distortion: Distortion, start: np.ndarray, n_iterations: int) -> tuple[np.ndarray, np.ndarray]:
     """Points to their nearest code and codes to the centres of their cells, until no point moves.
 
-    Codes without points move to the points that are served worst. No step raises the mean cost.
+    Codes without points move to the points that are served worst. No step raises the mean cost: one that
+    does, by rounding, is not taken and is the last.
 
     Parameters
     ----------
@@ -81,15 +82,19 @@ def lloyd(distortion: Distortion, start: np.ndarray, n_iterations: int) -> tuple
     codebook : float64 (K, p)
     objectives : float64 (iterations + 1,), mean cost before every iteration and after the last
     """
-    codebook = start.astype(np.float64)
+    codebook = before = start.astype(np.float64)
     objectives: list[float] = []
     previous = np.empty(0)
     while True:
         codes = distortion.nearest(codebook)
         costs = distortion.costs(codebook, codes)
-        objectives.append(float(costs.mean()))
+        objective = float(costs.mean())
+        if objectives and objective > objectives[-1]:
+            return before, np.array(objectives)
+        objectives.append(objective)
         if len(objectives) > n_iterations or np.array_equal(codes, previous):
             return codebook, np.array(objectives)
+        before = codebook
         empty = np.bincount(codes, minlength=len(codebook)) == 0
         centers = distortion.centers(codebook, codes)
         codebook = np.where(empty[:, None], codebook, centers)

@@ -128,10 +128,11 @@ class FittedQuantizer(QuantizerLayer):
                     f"the quantizer was fitted with{'' if expected else 'out'} {name}; "
                     f"fit and assignment use one metric: give {name} to both or to neither"
                 )
+        dtype = torch.promote_types(z.dtype, torch.float32)
         codes = self._quantizer._encode(
-            z.detach().reshape(-1, d),
-            None if sigma is None else sigma.reshape(-1, d),
-            None if metric is None else metric.reshape(-1, d, d),
+            z.detach().to(dtype).reshape(-1, d),
+            None if sigma is None else sigma.detach().to(dtype).reshape(-1, d),
+            None if metric is None else metric.detach().to(dtype).reshape(-1, d, d),
         )
         return codes.reshape(*z.shape[:-1], *codes.shape[1:])
 

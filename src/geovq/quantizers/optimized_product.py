@@ -13,10 +13,9 @@ import torch
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.product import coordinate_groups, nearest_by_group, product_codebook
 from geovq.quantizers.validation import check_count
-from geovq.search import cell_means, nearest_codes, sample_rows
+from geovq.search import MAX_POINTS_PER_CODE, cell_means, nearest_codes, sample_rows
 from geovq.seeding import derive_seed
 
-MAX_POINTS_PER_CODE = 1024  # that a rotation is learnt from
 FLATTEST = 1e-10  # of the largest variance: flatter axes are dealt out as if they were this flat
 SMALLEST_GAIN = 1e-12  # of the variance: a rotation that gains less is rounding
 

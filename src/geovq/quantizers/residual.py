@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 
-from geovq.errors import InputError
 from geovq.quantizers.additive import refine_codebooks
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_count
-from geovq.search import beam_search, extend_beams, kmeans, sample_rows
+from geovq.search import MAX_POINTS_PER_CODE, beam_search, extend_beams, kmeans, sample_rows
+from geovq.search.nearest import unit_of
 from geovq.seeding import derive_seed
-
-MAX_POINTS_PER_CODE = 1024  # bounds the memory of training: points x beam x d numbers
 
 
 class ResidualQuantizer(Quantizer):
@@ -75,11 +72,12 @@ class ResidualQuantizer(Quantizer):
     ) -> None:
         for name in ("n_levels", "beam", "n_iterations"):
             check_count(name, getattr(self, name))
-        _check_refinements(self.n_refinements)
+        check_count("n_refinements", self.n_refinements, minimum=0)
         first = kmeans(points, self.n_codes, seed, self.n_iterations)
         if self.n_levels == 1:
             self.codebook_ = first[None]
             return
+        # Sampling bounds the memory of training, which holds points x beam x d numbers.
         used = points[sample_rows(len(points), MAX_POINTS_PER_CODE * self.n_codes, seed)]
         self.codebook_ = self._level_by_level(used, first, seed)
         if self.n_refinements:
@@ -92,8 +90,10 @@ class ResidualQuantizer(Quantizer):
         codebooks = [first]
         # Far from the origin, beams would be told apart by the few digits that the offset leaves them.
         offset = first.mean(0)
-        residuals_nbd = as_tensor(points - offset)[:, None, :]
-        extension = first - offset
+        centered = points - offset
+        unit = unit_of(float(np.abs(centered).max()))
+        residuals_nbd = as_tensor(centered / unit)[:, None, :]
+        extension = (first - offset) / unit
         for level in range(1, self.n_levels):
             residuals_nbd, _, _ = extend_beams(residuals_nbd, as_tensor(extension), self.beam)
             with warnings.catch_warnings():
@@ -102,15 +102,10 @@ class ResidualQuantizer(Quantizer):
                 level_seed = derive_seed(seed, "level", level)
                 residual = residuals_nbd[:, 0].numpy()
                 extension = kmeans(residual, self.n_codes, level_seed, self.n_iterations)
-            codebooks.append(extension)
+            codebooks.append(extension * unit)
         return np.stack(codebooks)
 
     def _encode(
         self, points: torch.Tensor, sigma: torch.Tensor | None, metric: torch.Tensor | None
     ) -> torch.Tensor:
         return beam_search(points, as_tensor(self.codebook_).to(points.device), self.beam)
-
-
-def _check_refinements(value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise InputError(f"n_refinements is {value!r}; expected a whole number of at least 0")

@@ -11,7 +11,7 @@ import torch
 from geovq.errors import InputError
 from geovq.quantizers.base import Quantizer, as_tensor
 from geovq.quantizers.validation import check_choice, check_count
-from geovq.search.lloyd_max import SortedValues, nearest_levels
+from geovq.search import SortedValues, nearest_levels
 
 ALLOTMENTS = ("variance", "kl", "equal")
 MEASURED_BITS = 6  # of a coordinate: from here on a bit quarters its distortion (Panter and Dite, 1951)

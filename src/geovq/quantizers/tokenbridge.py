@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from geovq.errors import InputError
 from geovq.quantizers.base import Quantizer, as_tensor
-from geovq.search.lloyd_max import nearest_levels
+from geovq.search import nearest_levels
 
 WIDEST = 3.0  # standard deviations at which the bins end
 STRETCH = 5 / 3  # the levels are for data in -5..5 mapped to -3..3

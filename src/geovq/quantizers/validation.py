@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from geovq.errors import InputError, unknown_name
 
+NUMBERS_A_CHUNK = 2**22  # of metric tensors checked at once
 SYMMETRIC = 1e-4  # of its largest number: how far a metric tensor may be from M = M' and from M >= 0
 
 
@@ -24,7 +25,7 @@ def check_points(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
         points = validate_data(
             estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, order="C"
         )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # RuntimeError: of a tensor that requires a gradient
         message = " ".join(str(error).split())
         raise InputError(message if message.startswith("X ") else f"X: {message}") from None
     check_finite("X", points)
@@ -55,19 +56,40 @@ def check_metric(metric: Any, points: np.ndarray, expected: bool | None = None) 
     array = _check_side("metric", metric, points, (n, d, d), expected)
     if array is None:
         return None
-    largest = np.abs(array).max((1, 2))
-    skew = np.abs(array - array.transpose(0, 2, 1)).max((1, 2)) > SYMMETRIC * largest
+    rows = max(1, NUMBERS_A_CHUNK // (d * d))
+    for start in range(0, n, rows):
+        _check_tensors(array[start : start + rows], start)
+    return array
+
+
+def _check_tensors(metric: np.ndarray, first: int) -> None:
+    """Raise ``InputError`` unless tensors (m, d, d), those of rows ``first`` on, are positive definite."""
+    largest = np.abs(metric).max((1, 2))
+    tensors = metric / np.where(largest > 0, largest, 1)[:, None, None]  # squares of them are numbers
+    skew = np.abs(tensors - tensors.transpose(0, 2, 1)).max((1, 2)) > SYMMETRIC
     if skew.any():
-        raise InputError(f"metric is not symmetric in row {int(skew.argmax())}; expected M = M'")
+        raise InputError(f"metric is not symmetric in row {first + int(skew.argmax())}; expected M = M'")
     # Products J'J of float32 numbers may round to eigenvalues slightly below zero where a direction is flat.
-    least = np.linalg.eigvalsh(array)[:, 0] if d > 1 else array[:, 0, 0]
-    wrong = (least < -SYMMETRIC * largest) | (largest == 0) | ((d == 1) & (least <= 0))
+    shifted = tensors + np.float32(SYMMETRIC) * np.eye(metric.shape[1], dtype=np.float32)
+    if (largest > 0).all() and _have_factors(shifted):
+        return
+    least = np.linalg.eigvalsh(tensors)[:, 0]
+    wrong = (least < -SYMMETRIC) | (largest == 0)
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
-            f"metric has the eigenvalue {least[row]:.3g} in row {row}; expected positive definite tensors"
+            f"metric has the eigenvalue {least[row] * largest[row]:.3g} in row {first + row}; expected "
+            "positive definite tensors"
         )
-    return array
+
+
+def _have_factors(tensors: np.ndarray) -> bool:
+    """Whether all are positive definite, in a fraction of the time that their eigenvalues take."""
+    try:
+        np.linalg.cholesky(tensors)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _check_side(
@@ -83,8 +105,9 @@ def _check_side(
     if value is None:
         return None
     try:
-        array = np.ascontiguousarray(value, dtype=points.dtype)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what float32 does not reach is found below
+            array = np.ascontiguousarray(value, dtype=points.dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} is not an array of numbers: {error}") from None
     if array.shape != shape:
         of_points = "that of X, " if shape == points.shape else f"(n, d, d) for X {points.shape}, "
@@ -113,10 +136,10 @@ def check_codes(codes: Any, codebook: np.ndarray | list[np.ndarray]) -> np.ndarr
     return array
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise ``InputError`` unless ``value`` is a whole number of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+def check_count(name: str, value: Any, minimum: int = 1) -> None:
+    """Raise ``InputError`` unless ``value`` is a whole number of at least ``minimum``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{name} is {value!r}; expected a whole number of at least {minimum}")
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -3,7 +3,7 @@
 Source: michelegranatiero/VQ_VAE_Geodesic (latent 32 as 8 tokens of 4, K = 256, k-NN graph of 20), whose
 geodesic codes published a test MSE of .0136 at these bits; here all arms have the same rate.
 The VAE's beta and the VQ-VAE's commitment weight were chosen among three values each on validation images
-(scripts/choose_mnist_first.py).
+(scripts/choose_settings.py).
 Takes: under 40 minutes and 4 GB on 2 CPU cores.
 Expect: residual with a tuned decoder below .0080 test MSE.
 """

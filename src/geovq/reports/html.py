@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ from geovq.reports.geometry_figures import (
 from geovq.reports.geometry_files import PATH_KINDS, ClusterFacts, PathFacts, read_clusters, read_paths
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
+from geovq.reports.remedies import remedy_table, remedy_words
 from geovq.reports.run_files import KIND_WORDS, LogRow, RunFiles, read_run
+from geovq.reports.shown_arms import MOST_ARMS, choice_words, shown_arms
 from geovq.reports.tables import DETAIL_METRICS, PRIOR_METRICS, Table, metric_table, ordered_arms
 from geovq.reports.verdict import verdict
 from geovq.storage.artifact import file_hash, fingerprint
@@ -130,6 +132,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["rounded"] = rounded
+    environment.filters["breakable"] = _breakable
     return environment
 
 
@@ -139,6 +142,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
     checks = comparability(run.records, info, contest) if contest and info else []
     test = [r for r in run.records if r.split == "test"]
     config = to_json(run.config)
+    pictured = shown_arms(run.records, run.arms)
     return {
         "run": run,
         "kinds": KIND_WORDS,
@@ -150,12 +154,16 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "n_images": sorted({r.n for r in test}),
         "table": metric_table(run.records, run.arms),
         "details": metric_table(run.records, run.arms, DETAIL_METRICS),
+        "remedies": remedy_table(run.records),
+        "remedy_words": remedy_words(run.records),
+        "choice": choice_words(run.records, len(pictured)),
+        "many_arms": len(ordered_arms(run.records)) > MOST_ARMS,
         "error_figure": figures.error_figure(run.records, run.arms),
-        "sheets": _sheets(run),
+        "sheets": _sheets(run, pictured),
         "diagnoses": _diagnoses(run),
         "paths": _paths(run),
         "clusters": _clusters(run),
-        "usage": _usage(run),
+        "usage": _usage(run, pictured),
         "prior_table": metric_table(run.records, run.arms, PRIOR_METRICS, only=_prior_arms(run)),
         "training": _training(run.log),
         "costs": cost_table(run.cost.stages),
@@ -171,10 +179,10 @@ def _context(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _sheets(run: RunFiles) -> dict[str, list[Strip]]:
-    """Contact sheets by section: reconstructions (originals first), worst cases, samples."""
+def _sheets(run: RunFiles, pictured: Sequence[tuple[str, float | None]]) -> dict[str, list[Strip]]:
+    """Contact sheets by section: reconstructions (originals first) and worst cases of some arms, samples."""
     arms = ordered_arms(run.records)
-    evaluations = {a: found for a, bits in arms if (found := run.evaluation(a, bits)) is not None}
+    evaluations = {a: found for a, bits in pictured if (found := run.evaluation(a, bits)) is not None}
     samples = {a: found for a, bits in arms if (found := run.samples(a, bits)) is not None}
     shapes = [
         t[k].shape[1:]
@@ -249,10 +257,10 @@ def _atlases(run: RunFiles, allowed: int) -> list[tuple[str, AtlasView | None]]:
     return [(atlas.arm, atlas_view(atlas, allowed // len(found))) for atlas in found]
 
 
-def _usage(run: RunFiles) -> Picture | None:
+def _usage(run: RunFiles, pictured: Sequence[tuple[str, float | None]]) -> Picture | None:
     counts = {
         arm: tensors["usage_counts"]
-        for arm, bits in ordered_arms(run.records)
+        for arm, bits in pictured
         if (tensors := run.evaluation(arm, bits)) is not None and "usage_counts" in tensors
     }
     return figures.usage_figure(counts) if counts else None
@@ -272,6 +280,11 @@ def _training(log: tuple[LogRow, ...]) -> list[tuple[str, Picture]]:
 def _script_json(path: Path) -> Markup:
     """A JSON file's text, safe inside a script element (no ``<`` is left), that parses to the same values."""
     return Markup(path.read_text(encoding="utf-8").replace("<", "\\u003c"))
+
+
+def _breakable(name: str) -> Markup:
+    """An arm's name that may be broken before its suffixes."""
+    return Markup("<wbr>+").join(name.split("+"))
 
 
 def _slug(name: str) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from geovq.config import to_json
 from geovq.errors import CorruptArtifactError, InputError
-from geovq.evaluation.records import metrics_json, records_from_json
+from geovq.evaluation.records import Record, metrics_json, records_from_json
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.costs import cost_table, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
+from geovq.reports.remedies import remedy_table, remedy_words
 from geovq.reports.run_files import SCHEMA, RunCost, check_one_rate, read_cost, read_info, read_run
 from geovq.reports.tables import RESULT_METRICS, markdown, metric_table
 from geovq.reports.verdict import verdict
@@ -37,7 +38,7 @@ def collect(folder: Path, title: str, about: str) -> dict[str, Any]:
 
 
 def results_markdown(content: Mapping[str, Any], where: str) -> str:
-    """One section of RESULTS.md: title, verdict, table, cost, machine and command.
+    """One section of RESULTS.md: title, verdict, tables, cost, machine and command.
 
     Raises ``InputError`` naming ``where`` if ``content`` is not what ``collect`` makes.
     """
@@ -61,6 +62,7 @@ def results_markdown(content: Mapping[str, Any], where: str) -> str:
         f"Seeds: {len({record.seed for record in test})}. Test images: {n_images} of {info.data.name}. "
         "Means with 95 % Student-t intervals over seeds; bold where the paired interval of the difference "
         "from the runner-up excludes zero. The continuous floor is not ranked.",
+        *_remedy_parts(records),
         *_cost_parts(cost),
         f"```\n{info.command}\n```",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in info.versions.items()) + ".",
@@ -68,9 +70,15 @@ def results_markdown(content: Mapping[str, Any], where: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _remedy_parts(records: Sequence[Record]) -> list[str]:
+    table = remedy_table(records)
+    return ["### What each remedy adds", remedy_words(records), markdown(table)] if table else []
+
+
 def _cost_parts(cost: RunCost) -> list[str]:
     if not cost.stages:
         return []
     machine = machine_words(cost.machine)
     total = f"Cost: {duration(total_seconds(cost.stages))} in all{' on ' if machine else ''}{machine}."
-    return [total, markdown(cost_table(cost.stages))]
+    stages = markdown(cost_table(cost.stages))
+    return [total, f"<details>\n<summary>Time and memory by stage</summary>\n\n{stages}\n\n</details>"]

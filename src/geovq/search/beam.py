@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geovq.errors import InputError
-from geovq.search.nearest import nearest_codes
+from geovq.search.nearest import nearest_codes, unit_of
 
 SCORES_A_CHUNK = 2**20
 
@@ -51,15 +51,33 @@ def beam_search(points: Tensor, codebooks: Tensor | Sequence[Tensor], beam: int)
     books = [book.to(residual.device, residual.dtype) for book in codebooks]
     rows = max(1, SCORES_A_CHUNK // (beam * max(len(book) for book in books)))
     with torch.autocast(residual.device.type, enabled=False):
-        # As in nearest_codes: far from the origin the products below would lose digits.
-        offset = books[0].mean(0)
-        books[0] = books[0] - offset
-        centered = points.to(residual.dtype) - offset
-        parts = [_search_chunk(part, books, beam) for part in centered.split(rows)]
-    wide = torch.cat([codes for codes, _ in parts])
-    errors = torch.cat([error for _, error in parts])
-    better = errors < residual.square().sum(1)
+        centered, books, unit = _relative_to_first(points.to(residual.dtype), books)
+        parts = [_search_chunk(part, books, beam, 1) for part in centered.split(rows)]
+    wide = torch.cat([codes[:, 0] for codes, _ in parts])
+    errors = torch.cat([left_over[:, 0].square().sum(1) for _, left_over in parts])
+    better = errors < (residual / unit).square().sum(1)
     return torch.where(better[:, None], wide, greedy)
+
+
+@torch.no_grad()
+def beam_sums(points: Tensor, codebooks: Sequence[Tensor], beam: int) -> Tensor:
+    """The sums that a beam search over the levels ends with, where ``beam_search`` gives the best one.
+
+    Holds what every beam leaves over, n x beam x d numbers.
+
+    Parameters
+    ----------
+    points : (n, d)
+    codebooks : L codebooks (K_l, d), in the dtype of the points and on their device
+    beam : sums wanted a point, at least 1; all there are if they are no more
+
+    Returns
+    -------
+    int64 (n, b, L), nearest first
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        centered, books, _ = _relative_to_first(points, codebooks)
+        return _search_chunk(centered, books, beam, beam)[0]
 
 
 def _greedy(points: Tensor, codebooks: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,16 +93,26 @@ def _greedy(points: Tensor, codebooks: Tensor | Sequence[Tensor]) -> tuple[Tenso
     return torch.stack(levels, dim=1), residual
 
 
-def _search_chunk(points: Tensor, books: Sequence[Tensor], beam: int) -> tuple[Tensor, Tensor]:
-    """Best codes (n, L) of a chunk and their squared errors (n,)."""
+def _relative_to_first(points: Tensor, books: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], float]:
+    """Points and the first book relative to its mean, where the products of ``extend_beams`` keep their
+    digits, and all in units of which float32 has the squares; and the unit.
+    """
+    offset = books[0].mean(0)
+    points, books = points - offset, [books[0] - offset, *books[1:]]
+    unit = unit_of(float(torch.stack([book.abs().max() for book in books]).max()))
+    return (points, books, unit) if unit == 1 else (points / unit, [book / unit for book in books], unit)
+
+
+def _search_chunk(points: Tensor, books: Sequence[Tensor], beam: int, n_sums: int) -> tuple[Tensor, Tensor]:
+    """Codes (n, b, L) of at most ``n_sums`` sums near each point, nearest first, and what they leave over."""
     residual_nbd = points[:, None, :]
     codes_nbl = torch.empty(len(points), 1, 0, dtype=torch.int64, device=points.device)
     for level, book in enumerate(books):
-        keep = 1 if level == len(books) - 1 else beam
+        keep = n_sums if level == len(books) - 1 else beam
         residual_nbd, parent_nb, code_nb = extend_beams(residual_nbd, book, keep)
         kept = codes_nbl.gather(1, parent_nb[:, :, None].expand(-1, -1, level))
         codes_nbl = torch.cat([kept, code_nb[:, :, None]], dim=2)
-    return codes_nbl[:, 0], residual_nbd[:, 0].square().sum(1)
+    return codes_nbl, residual_nbd
 
 
 @torch.no_grad()

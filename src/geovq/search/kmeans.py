@@ -14,22 +14,17 @@ from geovq.search.cells import cell_means, distinct_rows
 from geovq.search.nearest import nearest_codes_and_distances
 from geovq.seeding import derive_seed, numpy_generator
 
+MAX_POINTS_PER_CODE = 1024  # that codes are fitted on
 START_POINTS_PER_CODE = 64  # among which k-means++ chooses
 
 
-def kmeans(
-    points: np.ndarray,
-    n_codes: int,
-    seed: int,
-    n_iterations: int = 25,
-    max_points_per_code: int = 1024,
-) -> np.ndarray:
+def kmeans(points: np.ndarray, n_codes: int, seed: int, n_iterations: int = 25) -> np.ndarray:
     """A codebook of ``n_codes`` means by Lloyd's algorithm from a k-means++ start.
 
-    faiss computes in float32 on centred, scaled data and on at most ``max_points_per_code * n_codes`` points;
-    then all points are assigned once more, codes without points are moved to the worst-served ones, and the
-    means are taken exactly. If fewer points are distinct than there are codes, they become the codebook, the
-    first of them fills it up (equal codes lose ties, so the filling is never used) and a warning says so.
+    faiss computes in float32 on centred, scaled data and on at most 1,024 points a code; then all points are
+    assigned once more, codes without points are moved to the worst-served ones, and the means are taken
+    exactly. If fewer points are distinct than there are codes, they become the codebook, the first of them
+    fills it up (equal codes lose ties, so the filling is never used) and a warning says so.
 
     Parameters
     ----------
@@ -37,7 +32,6 @@ def kmeans(
     n_codes : K, at most n
     seed : of the start and the sample
     n_iterations : Lloyd iterations
-    max_points_per_code : more points than this times K are sampled
 
     Returns
     -------
@@ -67,21 +61,19 @@ def kmeans(
     centered = points - offset
     scale = float(np.abs(centered).max()) or 1.0
     centered /= scale
-    codebook = _faiss_kmeans(centered.astype(np.float32), n_codes, seed, n_iterations, max_points_per_code)
+    codebook = _faiss_kmeans(centered.astype(np.float32), n_codes, seed, n_iterations)
     codebook = _exact_means(centered, codebook.astype(np.float64))
     return (codebook * scale + offset).astype(points.dtype)
 
 
-def _faiss_kmeans(
-    points: np.ndarray, n_codes: int, seed: int, n_iterations: int, max_points_per_code: int
-) -> np.ndarray:
+def _faiss_kmeans(points: np.ndarray, n_codes: int, seed: int, n_iterations: int) -> np.ndarray:
     clustering = faiss.Kmeans(
         points.shape[1],
         n_codes,
         niter=n_iterations,
         seed=derive_seed(seed, "kmeans") % 2**31,
         min_points_per_centroid=1,
-        max_points_per_centroid=max_points_per_code,
+        max_points_per_centroid=MAX_POINTS_PER_CODE,
     )
     # Random starts, faiss's own, leave clusters without a code and others with two.
     generator = numpy_generator(seed, "kmeans++")

@@ -6,6 +6,8 @@ narrower than float32 is widened to it. The result does not depend on an enclosi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,13 @@ DISTANCES_A_CHUNK = 2**20  # 4 MB in float32: what leaves the cache costs up to 
 
 
 @torch.no_grad()
-def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) -> Tensor:
+def nearest_codes(points: Tensor, codebook: Tensor) -> Tensor:
     """Index of the Euclidean-nearest code of every point, the lowest index if several are equal.
 
     Parameters
     ----------
     points : (n, d)
     codebook : (K, d)
-    chunk : rows whose distances are held at once; by default as many as give 2^20 distances.
 
     Returns
     -------
@@ -36,32 +37,22 @@ def nearest_codes(points: Tensor, codebook: Tensor, chunk: int | None = None) ->
     """
     points, codebook = as_floats(points, codebook)
     with torch.autocast(points.device.type, enabled=False):
-        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin. The median is
-        # where most codes are, even if one of them is an outlier.
-        offset = codebook.median(0).values
-        points, centered = points - offset, codebook - offset
-        spread = float(centered.abs().max())
-        if spread > 0 and not SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD:
-            points, centered = points / spread, centered / spread
+        points, centered = relative_to_codes(points, codebook)
         half_norms = centered.square().sum(1) / 2
-        codes = _argmin_in_chunks(points, centered, half_norms, chunk)
+        codes = _argmin_in_chunks(points, centered, half_norms)
     return _lowest_of_equals(codes, codebook)
 
 
 @torch.no_grad()
-def nearest_codes_and_distances(
-    points: Tensor, codebook: Tensor, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
+def nearest_codes_and_distances(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """``nearest_codes`` and the squared distances (n,) to them, computed from the differences."""
     points, codebook = as_floats(points, codebook)
-    codes = nearest_codes(points, codebook, chunk)
+    codes = nearest_codes(points, codebook)
     return codes, (points - codebook[codes]).square().sum(1)
 
 
 @torch.no_grad()
-def nearest_codes_weighted(
-    points: Tensor, weights: Tensor, codebook: Tensor, chunk: int | None = None
-) -> Tensor:
+def nearest_codes_weighted(points: Tensor, weights: Tensor, codebook: Tensor) -> Tensor:
     """argmin_k sum_j w_j (x_j - c_kj)^2 with one positive weight a coordinate of every point.
 
     With ``weights = 1 / sigma^2`` this is the precision-weighted distance from a Gaussian to a point code.
@@ -70,7 +61,6 @@ def nearest_codes_weighted(
     ----------
     points, weights : (n, d)
     codebook : (K, d)
-    chunk : as for ``nearest_codes``.
 
     Returns
     -------
@@ -88,19 +78,17 @@ def nearest_codes_weighted(
         )
     weights = weights.to(points.dtype)
     with torch.autocast(points.device.type, enabled=False):
-        offset = codebook.median(0).values
-        centered = codebook - offset
+        points, centered = relative_to_codes(points, codebook)
+        weights = weights / power_of_two_near(weights.amax(1))[:, None]
         # w.(x - c)^2 / 2 = const - [w x, w].[c, -c^2 / 2]: one matrix product, as without weights.
-        stacked = torch.cat([(points - offset) * weights, weights], dim=1)
+        stacked = torch.cat([points * weights, weights], dim=1)
         features = torch.cat([centered, centered.square() / -2], dim=1)
-        codes = _argmin_in_chunks(stacked, features, features.new_zeros(len(features)), chunk)
+        codes = _argmin_in_chunks(stacked, features, features.new_zeros(len(features)))
     return _lowest_of_equals(codes, codebook)
 
 
 @torch.no_grad()
-def lowest_scores(
-    queries: Tensor, features: Tensor, offsets: Tensor | None = None, chunk: int | None = None
-) -> Tensor:
+def lowest_scores(queries: Tensor, features: Tensor, offsets: Tensor | None = None) -> Tensor:
     """argmin_k (b_k - q.f_k): the code of least cost, for every cost that is such a product.
 
     Parameters
@@ -108,7 +96,6 @@ def lowest_scores(
     queries : (n, f), what a cost needs of each point
     features : (K, f), what it needs of each code
     offsets : (K,), the part ``b`` that no point changes; 0 by default
-    chunk : as for ``nearest_codes``.
 
     Returns
     -------
@@ -123,13 +110,47 @@ def lowest_scores(
     zero = features.new_zeros(len(features))
     offsets = zero if offsets is None else offsets.to(features)
     with torch.autocast(queries.device.type, enabled=False):
-        codes = _argmin_in_chunks(queries, features, offsets, chunk)
+        codes = _argmin_in_chunks(queries, features, offsets)
     return _lowest_of_equals(codes, torch.cat([features, offsets[:, None]], dim=1))
 
 
-def _argmin_in_chunks(points: Tensor, codebook: Tensor, offsets: Tensor, chunk: int | None) -> Tensor:
+def relative_to_codes(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Both relative to a place amid the codes, in units in which squares of their distances are numbers.
+
+    |x - c|^2 = |x|^2 - 2 x.c + |c|^2 loses digits when the data lie far from the origin.
+    """
+    # The median is where most codes are, even if one of them is an outlier.
+    offset = codebook.median(0).values
+    points, centered = points - offset, codebook - offset
+    unit = unit_of(float(centered.abs().max()))
+    return (points, centered) if unit == 1 else (points / unit, centered / unit)
+
+
+def unit_of(largest: float) -> float:
+    """1, or the ``largest`` of numbers that are so large or small that float32 has not their squares."""
+    return 1.0 if largest == 0 or SMALLEST_SPREAD < largest < 1 / SMALLEST_SPREAD else largest
+
+
+def power_of_two_near(values: Tensor) -> Tensor:
+    """The least power of 2 above each of ``values``, positive; dividing by it changes no digit."""
+    largest = round(-math.log2(torch.finfo(values.dtype).tiny))
+    exponents = torch.frexp(values).exponent.clamp(-largest, largest)
+    return torch.ldexp(torch.ones_like(values), exponents)
+
+
+def relative_precisions(sigma: Tensor) -> Tensor:
+    """``1 / sigma^2`` of standard deviations (n, d), each row over a power of 4 near its largest.
+
+    Weights for ``nearest_codes_weighted``, to which that makes no difference: in float32 the squares of
+    standard deviations below 1e-19 or above 1e19 are 0 or infinite.
+    """
+    sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
+    return (sigma / power_of_two_near(sigma.amin(1))[:, None]) ** -2
+
+
+def _argmin_in_chunks(points: Tensor, codebook: Tensor, offsets: Tensor) -> Tensor:
     """argmin_k offsets_k - x.c_k for every row x."""
-    rows = min(chunk or max(1, DISTANCES_A_CHUNK // len(codebook)), max(1, len(points)))
+    rows = max(1, min(len(points), DISTANCES_A_CHUNK // len(codebook)))
     scores = points.new_empty(rows, len(codebook))  # one buffer: fresh memory costs more than the product
     codes = torch.empty(len(points), dtype=torch.int64, device=points.device)
     for start in range(0, len(points), rows):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from geovq.errors import InputError
-from geovq.search import extend_beams
+from geovq.search import beam_sums, extend_beams
 
 IMAGES_A_BATCH, NUMBERS_A_BATCH = 512, 2**22  # of images decoded at once: more would leave the cache
 MOVES_A_BATCH = 2**20  # numbers of candidates, or of metrics, that are held at once
@@ -60,7 +60,8 @@ def refine_by_image(
     Raises
     ------
     InputError
-        If the shapes do not fit each other, a code does not exist or a count is below 1.
+        If the shapes do not fit each other, a decoded image is not finite, a code does not exist or a count
+        is below 1.
     """
     if len(images) != len(tokens):
         raise InputError(f"{len(images)} images are given for {len(tokens)} rows of tokens; expected as many")
@@ -142,7 +143,13 @@ class _ImageError(_Error):
                     f"decode gave {tuple(decoded.shape)} for images {tuple(images.shape)}; expected the same"
                 )
             errors.append((decoded - images).square().flatten(1).sum(1, dtype=torch.float64))
-        return torch.cat(errors)
+        total = torch.cat(errors)
+        if not bool(total.isfinite().all()):
+            raise InputError(
+                f"decode gave NaN or infinity in {int((~total.isfinite()).sum())} of {len(total)} images; "
+                "expected finite numbers; check the decoder's weights"
+            )
+        return total
 
     def moved(self, rows: Tensor, quantized: Tensor, present: Tensor, token: int, moves: Tensor) -> Tensor:
         errors = present[:, None].repeat(1, moves.shape[1])
@@ -239,7 +246,7 @@ class _Batch:
     def with_sums_tried(self, beam: int) -> Tensor:
         """Codes (b, t, l) after one pass over all tokens, with the sums that a beam search ends with."""
         for token in range(self._tokens_btd.shape[1]):
-            tried_bcl = _complete_sums(self._tokens_btd[:, token], self._books, beam)
+            tried_bcl = beam_sums(self._tokens_btd[:, token], self._books, beam)
             moves_bcd = _sums(tried_bcl, self._books) - self._quantized_btd[:, None, token]
             # Rounding must not make a move of the sum that is there.
             moves_bcd[(tried_bcl == self._codes_btl[:, None, token]).all(2)] = 0
@@ -258,19 +265,6 @@ class _Batch:
 
 def _sums(codes: Tensor, books: Sequence[Tensor]) -> Tensor:
     return torch.stack([book[codes[..., level]] for level, book in enumerate(books)]).sum(0)
-
-
-def _complete_sums(points: Tensor, books: Sequence[Tensor], beam: int) -> Tensor:
-    """Codes (b, c, l) of the sums that a beam search over the levels ends with, nearest first."""
-    # Far from the origin the scores of extend_beams would lose digits.
-    offset = books[0].mean(0)
-    left_over = (points - offset)[:, None]
-    codes = torch.empty(len(points), 1, 0, dtype=torch.int64, device=points.device)
-    for level, book in enumerate(books):
-        left_over, parent, code = extend_beams(left_over, book - offset if level == 0 else book, beam)
-        kept = codes.gather(1, parent[..., None].expand(-1, -1, level))
-        codes = torch.cat([kept, code[..., None]], dim=2)
-    return codes
 
 
 def _check(codes: Tensor, tokens: Tensor, codebooks: Sequence[Tensor], counts: Mapping[str, int]) -> None:

@@ -49,7 +49,8 @@ def finetune(
     found anew, the nearest or by beam search in the tuned codebook, and the tuned tokenizer finds them so
     too; a round that does not lower the validation loss is dropped and is the last.
 
-    Raises ``InputError`` if the codes do not fit, or depend on the decoder that is to be tuned.
+    Raises ``InputError`` if the codes do not fit, or depend on the decoder that is to be tuned, or are to be
+    found anew with levels of different sizes.
     """
     quantizer = tokenizer.quantizer
     if isinstance(quantizer, FittedQuantizer) and quantizer.follows_decoder and config.parts != "rectifier":
@@ -57,22 +58,29 @@ def finetune(
             f"codes of quantizer '{quantizer.kind}' depend on the decoder and would change with it; expected "
             "codes that stay; tune a rectifier, or the tokenizer of another quantizer"
         )
+    if config.rounds > 1 and len(set(quantizer.n_codes)) > 1:
+        raise InputError(
+            f"codes have levels of {list(quantizer.n_codes)} codes, and rounds is {config.rounds}; codes are "
+            "found anew in levels of one size alone; set rounds to 1"
+        )
     given = (
         _CodedImages(tokenizer, train, train_codes),
         _CodedImages(tokenizer, validation, validation_codes),
     )
     best, result = _one_round(tokenizer, *given, config, seed, checkpoints, progress)
+    best_loss = _best_loss(result)
     for number in range(1, config.rounds):
         anew = best.changed(quantizer=_with_tuned_codebook(best), vectors=None)
         coded = (_CodedImages(anew, train, None), _CodedImages(anew, validation, None))
+        folder = None if checkpoints is None else checkpoints / f"round-{number}"
         tuned, further = _one_round(
-            anew, *coded, config, derive_seed(seed, "round", number) % 2**31, checkpoints, progress
+            anew, *coded, config, derive_seed(seed, "round", number) % 2**31, folder, progress
         )
-        lower = _best_loss(further) < _best_loss(result)
-        result = _joined(result, further, lower)
-        if not lower:
+        loss = _best_loss(further)
+        result = _joined(result, further, loss < best_loss)
+        if loss >= best_loss:
             break
-        best = tuned
+        best, best_loss = tuned, loss
     return best, result
 
 
@@ -111,7 +119,7 @@ class _DecodedCodes(nn.Module):
             "latent_map": tokenizer.latent_map,
             "rectifier": tokenizer.rectifier,
         }
-        if config.parts == "rectifier":
+        if config.parts == "rectifier" and tokenizer.rectifier is None:
             with seeded_weights(seed, "rectifier"):
                 parts["rectifier"] = Rectifier(tokenizer.latent_shape)
         # Copies, and trainable ones, although a frozen autoencoder's decoder may well be frozen.

@@ -74,8 +74,6 @@ class LatentTokenizer(Autoencoder):
         self.latent_shape, self.tokens = tuple(latent_shape), (tokens[0], tokens[1])
         self.latent_map, self.vectors, self.rectifier = latent_map, vectors, rectifier
         self.aware, self.architecture = aware, architecture
-        if isinstance(quantizer, FittedQuantizer):
-            quantizer.decode_with(self.mapped_decoder)
 
     @property
     def layout(self) -> CodeLayout:
@@ -257,6 +255,8 @@ class LatentTokenizer(Autoencoder):
             mean, sigma = self.latent_map(mean), self.latent_map.sigma(sigma)
         tokens = cut(mean, self.tokens)
         if isinstance(self.quantizer, FittedQuantizer):
+            # Every time: tokenizers with different decoders may share a quantizer.
+            self.quantizer.decode_with(self.mapped_decoder)
             given = cut(sigma, self.tokens) if self.quantizer.uses_sigma else None
             metric = self._metrics(mean, self.tokens) if self.quantizer.uses_metric else None
             codes = self.quantizer.encode(tokens, given, metric)

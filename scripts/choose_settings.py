@@ -1,0 +1,127 @@
+"""Choose the settings of a recipe on validation images, and write what was tried to results/choices/.
+
+    python scripts/choose_settings.py mnist-post-hoc --out runs/choices [--reuse DIR ...]
+
+The beta of the VAE, the commitment weight of the VQ-VAE and the coding of 64 bits: fewer epochs than the
+recipe's, seed 0, validation errors alone. Variants in --out are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geovq.config import RunConfig, TuneConfig
+from geovq.pipeline.choice import coding_arms, try_variants
+from geovq.pipeline.stages import machine
+from geovq.recipes import recipe
+from geovq.storage.atomic import write_json
+
+EPOCHS, TUNE_EPOCHS = 5, 1
+BETA, COMMITMENT = "models.vae.spec.params.beta", "models.vqvae.spec.params.layer.params.commitment"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Try every variant of the recipe's questions; write validation errors as they come."""
+    parser = argparse.ArgumentParser(description="Choose the settings of a recipe on validation images.")
+    parser.add_argument("recipe", choices=sorted(QUESTIONS))
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--reuse", type=Path, action="append", default=[], help="folder of an earlier run")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for question, (config, variants) in QUESTIONS[options.recipe]().items():
+        for name, changes in variants.items():
+            (choice,) = try_variants(
+                config, {f"{question}-{name}": changes}, options.out, reuse=options.reuse, tell=print
+            )
+            options.reuse.append(options.out / choice.name)
+            errors = {arm: choice.mse(arm) for arm in choice.errors}
+            print(choice.name, errors, flush=True)
+            rows.append({"question": question, "value": name, "validation_mse": errors})
+            write(options.recipe, rows)
+
+
+def write(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``results/choices/NAME.json``."""
+    write_json(ROOT / "results" / "choices" / f"{name}.json", {
+        "schema": 1,
+        "about": f"Validation MSE, MNIST, 64 bits, {EPOCHS} + {TUNE_EPOCHS} epochs, seed 0, n = 5,000.",
+        "command": f"python scripts/choose_settings.py {name} --out runs/choices",
+        "machine": machine(),
+        "rows": rows,
+    })  # fmt: skip
+
+
+Questions = Mapping[str, tuple[RunConfig, Mapping[str, Sequence[str]]]]
+
+
+def mnist_first() -> Questions:
+    """Three values on each side."""
+    config = recipe("mnist-first")
+    return {
+        "beta": (shorter(config, ["residual"]), {str(b): [f"{BETA}={b}"] for b in (0.1, 0.2, 0.5)}),
+        "commitment": (
+            shorter(config, ["ema"]),
+            {str(w): [f"{COMMITMENT}={w}"] for w in (0.1, 0.25, 1.0)},
+        ),
+    }
+
+
+def mnist_post_hoc() -> Questions:
+    """The curve of beta, commitment weights, codings of 64 bits and ways of tuning at the recipe's beta."""
+    config = recipe("mnist-post-hoc")
+    arms = ["continuous", "kmeans", "kmeans+metric", "residual", "residual+metric"]
+    codings = replace(shorter(config, ["continuous"]), arms=coding_arms(64, 32, "vae"))
+    tune = "arms.residual+metric.tune"
+    return {
+        "beta": (
+            shorter(config, arms),
+            {str(b): [f"{BETA}={b}"] for b in (0.025, 0.05, 0.1, 0.2, 0.5, 1.0)},
+        ),
+        "commitment": (
+            shorter(config, ["ema"]),
+            {str(w): [f"{COMMITMENT}={w}"] for w in (1.0, 2.0, 4.0)},
+        ),
+        "coding": (codings, {"all": []}),
+        "tuning": (
+            shorter(config, ["residual+metric"]),
+            {
+                "decoder": [f"{tune}.parts=decoder", f"{tune}.epochs=3"],
+                "decoder+codebook": [f"{tune}.epochs=3"],
+                "rectifier": [f"{tune}.parts=rectifier", f"{tune}.epochs=3"],
+                "bce": [f"{tune}.loss=bce", f"{tune}.epochs=3"],
+                "3 rounds of 1": [f"{tune}.rounds=3"],
+            },
+        ),
+    }
+
+
+QUESTIONS = {"mnist-first": mnist_first, "mnist-post-hoc": mnist_post_hoc}
+
+
+def shorter(config: RunConfig, arms: Sequence[str]) -> RunConfig:
+    """The recipe with some of its arms and their models, fewer epochs and seed 0; nothing decoder-aware."""
+    kept = tuple(
+        replace(arm, aware=None, tune=None if arm.tune is None else shorter_tuning(arm.tune))
+        for arm in config.arms
+        if arm.name in arms
+    )
+    models = {
+        name: replace(model, train=replace(model.train, epochs=EPOCHS))
+        for name, model in config.models.items()
+        if name in {arm.model for arm in kept}
+    }
+    return replace(config, arms=kept, models=models, seeds=(0,))
+
+
+def shorter_tuning(tune: TuneConfig) -> TuneConfig:
+    """Tuning for fewer epochs."""
+    return replace(tune, epochs=TUNE_EPOCHS)
+
+
+if __name__ == "__main__":
+    main()
