@@ -80,11 +80,11 @@ def mnist_post_hoc() -> Questions:
     return {
         "beta": (
             shorter(config, arms),
-            {str(b): [f"{BETA}={b}"] for b in (0.025, 0.05, 0.1, 0.2, 0.5, 1.0)},
+            {str(b): [f"{BETA}={b}"] for b in (0.025, 0.05, 0.1, 0.2, 0.5)},
         ),
         "commitment": (
             shorter(config, ["ema"]),
-            {str(w): [f"{COMMITMENT}={w}"] for w in (1.0, 2.0, 4.0)},
+            {str(w): [f"{COMMITMENT}={w}"] for w in (2.0, 4.0)},
         ),
         "coding": (codings, {"all": []}),
         "tuning": (

@@ -50,7 +50,7 @@ trainings = st.builds(
 tunings = st.builds(
     TuneConfig,
     epochs=st.integers(1, 1000),
-    parts=st.sampled_from(["decoder", "rectifier"]),
+    parts=st.sampled_from(["decoder", "decoder+codebook", "rectifier"]),
     loss=st.sampled_from(["mse", "bce"]),
 )
 arms = st.builds(
@@ -59,7 +59,7 @@ arms = st.builds(
     model=names,
     tokens=st.none() | st.tuples(st.integers(1, 16), st.integers(1, 16)),
     quantizer=st.none() | specs,
-    latent_map=st.none() | st.builds(MapConfig, st.sampled_from(["whole", "site"])),
+    latent_map=st.none() | st.builds(MapConfig, st.sampled_from(["whole", "shared", "site"])),
     tune=st.none() | tunings,
     aware=st.none() | st.builds(AwareConfig, st.sampled_from(["image", "metric"]), st.integers(1, 64)),
 )
@@ -185,6 +185,24 @@ def test_a_whole_number_is_a_number():
 def test_a_bare_number_of_the_wrong_kind_is_refused_in_python_too():
     with pytest.raises(ConfigError, match="epochs is 0; expected a number above 0"):
         TrainConfig(epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: TuneConfig(epochs=1, parts="encoder"),
+            "parts is 'encoder'; expected one of decoder, decoder+",
+        ),
+        (lambda: TuneConfig(epochs=1, loss="mae"), "loss is 'mae'; expected one of mse, bce"),
+        (lambda: MapConfig("chunk"), "per is 'chunk'; expected one of whole, shared, site"),
+        (lambda: AwareConfig("latent"), "by is 'latent'; expected one of image, metric"),
+    ],
+)
+def test_an_unknown_choice_is_refused_in_python_too(make, message):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert message in str(caught.value)
 
 
 def test_overrides_reach_every_part(run):

@@ -114,7 +114,8 @@ def test_log_cost_and_report_are_there(small_run: Path) -> None:
     assert {row["split"] for row in rows} == {"train", "validation"}
     cost = json.loads((small_run / "cost.json").read_text())
     assert {stage["stage"] for stage in cost["stages"]} == {
-        "train", "latents", "tokenizer", "codes", "tune", "evaluate", "paths", "clusters", "prior", "sample",
+        "train", "latents", "tokenizer", "codes", "tune", "evaluate", "diagnosis", "paths", "clusters",
+        "atlas", "prior", "sample",
     }  # fmt: skip
     assert cost["machine"]["cores"] >= 1
     assert (small_run / "report.html").stat().st_size < 3e6
@@ -135,10 +136,10 @@ def test_parameters_and_passes_are_comparable(small_config: RunConfig, tmp_path:
     from geovq.recipes import RECIPES, recipe
     from geovq.registry import build
 
-    shapes = {"digits": (1, 8, 8), "mnist-first": (1, 28, 28)}
-    assert set(shapes) == set(RECIPES)
-    for name, shape in shapes.items():
+    sources = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+    for name in RECIPES:
         config = recipe(name)
+        shape = sources[config.data.source]
         counts = []
         for model in config.models.values():
             built = build("model", model.spec, image_shape=shape)
@@ -146,8 +147,13 @@ def test_parameters_and_passes_are_comparable(small_config: RunConfig, tmp_path:
         assert max(counts) / min(counts) < 1.05, name
         epochs = {arm.name: arm.model.train.epochs for arm in arms_of(config)}
         assert len(set(epochs.values())) == 1
-        tuned = [arm.config.tune for arm in arms_of(config) if arm.tuned]
-        assert len(tuned) == 2 and tuned[0] == tuned[1]
+        remedies = {kind: set() for kind in ("post-hoc", "end-to-end")}
+        for arm in arms_of(config):
+            if arm.tuned or arm.aware:
+                remedies[arm.kind].add((arm.config.tune, arm.config.aware))
+        assert len(remedies["post-hoc"]) == 1, name
+        trained = any(arm.kind == "end-to-end" for arm in arms_of(config))
+        assert remedies["end-to-end"] == (remedies["post-hoc"] if trained else set()), name
 
 
 def test_a_finished_run_is_not_done_again(small_run: Path, small_config: RunConfig) -> None:

@@ -196,6 +196,11 @@ def test_codes_may_be_given(tokenizers, digits):
     assert given[1] == computed[1]
 
 
+def test_an_aware_tokenizer_is_tuned_before_it_is_made_aware(tokenizers, digits):
+    with pytest.raises(InputError, match=r"decoder-aware codes depend on the decoder.*aware=None"):
+        tune(tokenizers["kmeans"].changed(aware=AwareConfig()), digits)
+
+
 def test_codes_that_do_not_fit_are_refused(tokenizers, digits):
     with pytest.raises(InputError, match=r"codes have shape \(1197, 3\); expected \(N, 4\)"):
         tune(tokenizers["kmeans"], digits, train_codes=np.zeros((1197, 3), np.int64))

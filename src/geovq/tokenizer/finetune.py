@@ -58,6 +58,11 @@ def finetune(
             f"codes of quantizer '{quantizer.kind}' depend on the decoder and would change with it; expected "
             "codes that stay; tune a rectifier, or the tokenizer of another quantizer"
         )
+    if tokenizer.aware is not None:
+        raise InputError(
+            "decoder-aware codes depend on the decoder and would change with it; expected codes that stay; "
+            "tune tokenizer.changed(aware=None) and make the tuned one aware"
+        )
     if config.rounds > 1 and len(set(quantizer.n_codes)) > 1:
         raise InputError(
             f"codes have levels of {list(quantizer.n_codes)} codes, and rounds is {config.rounds}; codes are "

@@ -6,6 +6,7 @@ nothing that uses a tokenizer can tell which.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,12 +187,17 @@ class LatentTokenizer(Autoencoder):
     ) -> LatentTokenizer:
         """Load what ``save_pretrained`` wrote.
 
-        ``encoder`` and ``decoder`` are needed for a pair that is not one of GeoVQ's models; their weights are
-        then set from the folder as well. Raises ``CorruptArtifactError`` if the folder is damaged.
+        ``encoder`` and ``decoder`` are needed for a pair that is not one of GeoVQ's models: copies of them
+        get the weights in the folder. Raises ``CorruptArtifactError`` if the folder is damaged.
         """
         config, arrays = load_artifact(Path(folder))
         if config.get("kind") != "latent":
             raise CorruptArtifactError(f"{folder}: holds a '{config.get('kind')}'; expected a tokenizer")
+        for part in ("latent_map", "vectors", "rectifier", "aware"):
+            if part not in config:
+                raise CorruptArtifactError(
+                    f"{folder}: its config.json has no '{part}'; it is of another version; make it again"
+                )
         layer: QuantizerLayer | None = None
         if config["architecture"] is not None:
             architecture = Spec(**config["architecture"])
@@ -203,7 +209,7 @@ class LatentTokenizer(Autoencoder):
                 "from_pretrained(folder, encoder=..., decoder=...)"
             )
         else:
-            architecture = None
+            architecture, encoder, decoder = None, copy.deepcopy(encoder), copy.deepcopy(decoder)
         if config["quantizer"] is not None:
             quantizer = config["quantizer"]
             layer = FittedQuantizer.from_state(
