@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from geovq.data import chunks_of
-from geovq.data import image_set
+from geovq.data import chunks_of, image_set
 from geovq.errors import DataError
 
 
