@@ -25,9 +25,8 @@ CURVES = {
     "continuous": ("continuous floor", "#555555", "o", ":"),
     "kmeans": ("k-means, 8 chunks", COLOURS[0], "v", "-"),
     "kmeans+metric": ("the same in the mean pull-back metric", COLOURS[0], "v", "--"),
-    "residual": ("residual, 8 levels", COLOURS[1], "s", "-"),
-    "residual+metric": ("the same in the mean pull-back metric", COLOURS[1], "s", "--"),
-    "residual+metric+tuned": ("... with decoder and codebook tuned", COLOURS[1], "D", "-."),
+    "residual+metric": ("residual, 8 levels, in that metric", COLOURS[1], "s", "--"),
+    "residual+metric+tuned": ("the same, decoder and codebook tuned", COLOURS[1], "D", "-."),
 }
 Rows = Sequence[Mapping[str, Any]]
 
@@ -64,7 +63,7 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
     return {
         "beta": _by_value("beta", beta, list(CURVES)),
         "coding": _by_arm("tokens or levels x codes", coding["validation_mse"]),
-        "tuning": _by_value("tuned for 3 epochs", answers(content, "tuning"), ["residual+metric+tuned"]),
+        "tuning": _by_value("tuned for 2 epochs", answers(content, "tuning"), ["residual+metric+tuned"]),
         "commitment": _by_value("commitment", answers(content, "commitment"), ["ema", "ema+tuned"]),
     }
 

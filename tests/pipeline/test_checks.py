@@ -102,14 +102,16 @@ def test_settings_of_remedies_are_checked_as_they_are_read(change: str, message:
 @pytest.mark.parametrize(("per", "fits"), [("whole", False), ("shared", True), ("site", True)])
 def test_latent_maps_have_one_matrix_or_one_a_site(splits: ImageSplits, per: str, fits: bool) -> None:
     arm = dataclasses.replace(
-        post_hoc("kmeans", (2, 2), n_codes=4), latent_map=remedies.MapConfig(per, n_images=10)
+        post_hoc("kmeans", (2, 2), n_codes=4),
+        name="arm+metric",
+        latent_map=remedies.MapConfig(per, n_images=10),
     )
     config = with_arms(arm, spatial=True)
     if fits:
         check_run(config, splits)
         return
     with pytest.raises(
-        ConfigError, match=r"arm 'arm': .*'whole' for .* \(8, 2, 2\); expected 'shared' or 's"
+        ConfigError, match=r"arm 'arm\+metric': .*'whole' for .* \(8, 2, 2\); expected 'shared' or 's"
     ):
         check_run(config, splits)
 
@@ -145,3 +147,24 @@ def test_a_decoder_takes_whole_latents_alone(splits: ImageSplits) -> None:
         ConfigError, match=r"arm 'arm': decoder ConvDecoder failed on a latent of shape \(2,\)"
     ):
         check_run(with_arms(post_hoc("decoded-kmeans", (2, 2), n_codes=4)), splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "latent_map", "message"),
+    [
+        ("kmeans", remedies.MapConfig(), r"latent_map is set; expected a name with '\+metric'"),
+        ("kmeans+metric", None, r"latent_map is not set; expected a name with '\+metric'"),
+        ("kmeans+tuned", None, r"'\+tuned' is added to the name"),
+        ("kmeans+metric+aware", remedies.MapConfig(), r"'\+aware' is added to the name"),
+    ],
+)
+def test_a_name_says_what_was_done_to_the_arm(splits: ImageSplits, name, latent_map, message) -> None:
+    arm = dataclasses.replace(post_hoc("kmeans", (2, 2), n_codes=4), name=name, latent_map=latent_map)
+    with pytest.raises(ConfigError, match=message):
+        check_run(with_arms(arm), splits)
+
+
+def test_codes_fitted_in_the_decoders_metric_need_points_with_a_metric(splits: ImageSplits, monkeypatch):
+    monkeypatch.setattr("geovq.pipeline.checks.METRIC_IMAGES", 3)
+    with pytest.raises(ConfigError, match=r"16 codes for 12 points \(3 images of 4 tokens\)"):
+        check_run(with_arms(post_hoc("pullback", (2, 2), n_codes=16), bits=16), splits)

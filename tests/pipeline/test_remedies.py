@@ -12,7 +12,6 @@ from geovq.config import AwareConfig, DataConfig, RunConfig, with_overrides
 from geovq.data import load
 from geovq.errors import ConfigError
 from geovq.evaluation.records import Record, read_metrics
-from geovq.pipeline import tokenizers as stages_of_tokenizers
 from geovq.pipeline.arms import arms_of
 from geovq.pipeline.code_priors import best_arms
 from geovq.pipeline.context import Context
@@ -41,7 +40,6 @@ ARMS = [
     "ema+tuned",
     "ema+tuned+aware",
 ]
-HISTOGRAM = 200
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +49,7 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages_of_tokenizers, "HISTOGRAM_IMAGES", HISTOGRAM)
-        return run_recipe(config, tmp_path_factory.mktemp("remedies") / "run", command="geovq run remedies")
+    return run_recipe(config, tmp_path_factory.mktemp("remedies") / "run", command="geovq run remedies")
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +133,22 @@ def test_codes_of_a_metric_arm_are_fitted_in_the_decoders_metric(run: Path) -> N
     assert tokenizer_of(run, "pullback").quantizer.uses_metric
 
 
-def test_only_some_training_images_are_encoded_where_that_calls_the_decoder(run: Path) -> None:
-    sizes = {arm.parent.parent.name: arm for arm in (run / "codes").glob("*/8/0")}
-    counts = {name: len(load_codes(folder).splits["train"]) for name, folder in sizes.items()}
+def test_training_images_are_not_encoded_where_that_calls_the_decoder(run: Path) -> None:
+    folders = {arm.parent.parent.name: arm for arm in (run / "codes").glob("*/8/0")}
+    sizes = {arm: {s: len(c) for s, c in load_codes(f).splits.items()} for arm, f in folders.items()}
     slow = {name for name in ARMS if name.endswith("+aware")} | {"pullback"}
     fast = {"kmeans+metric", "residual", "residual+tuned", "scalar-kl", "product", "decoded-kmeans", "ema"}
-    assert counts == {**dict.fromkeys(slow, HISTOGRAM), **dict.fromkeys(fast, 1197)}
-    for folder in sizes.values():
-        assert {split: len(codes) for split, codes in load_codes(folder).splits.items()}["test"] == 300
+    held_out = {"validation": 300, "test": 300}
+    for arm in slow:
+        assert sizes.pop(arm) == held_out, arm
+    for arm in fast:
+        assert sizes.pop(arm) == {"train": 1197, **held_out}, arm
+    assert not sizes
+    for record in read_metrics(run / "metrics.json"):
+        coded = record.arm != "continuous"
+        assert ("bits_nominal" in record.values) == coded
+        without = record.arm in slow or record.arm == "pullback+tuned"
+        assert ("bits_entropy" in record.values) == (coded and not without), record.arm
 
 
 def test_a_rectifier_is_tuned_on_all_training_images_even_if_few_are_in_the_histogram(run: Path) -> None:

@@ -379,8 +379,8 @@ def test_an_encoder_of_points_has_no_deviation(images):
 
 
 def test_halves_without_weights_are_an_autoencoder(images):
-    floor = Autoencoder(Blocks(), nn.Upsample(scale_factor=4), (1, 8, 8))
-    assert floor.reconstruct(images).shape == (50, 4, 8, 8)
+    decoder = nn.Sequential(nn.PixelShuffle(2), nn.Upsample(scale_factor=2))
+    assert Autoencoder(Blocks(), decoder, (1, 8, 8)).reconstruct(images).shape == (50, 1, 8, 8)
 
 
 def test_dropout_is_off(foreign, images):

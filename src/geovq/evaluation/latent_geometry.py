@@ -14,8 +14,9 @@ from geovq.errors import InputError
 from geovq.evaluation.diagnosis import Diagnosis
 from geovq.evaluation.flat_space import paths_against_lines
 from geovq.evaluation.rate_distortion import expected_error
-from geovq.geometry import Latents, PullbackEdges
+from geovq.geometry import Latents
 from geovq.geometry.decoder_calls import Decoder
+from geovq.geometry.decoder_metric import DecoderMetric
 from geovq.models.cut import cut, token_dim
 from geovq.seeding import numpy_generator
 
@@ -175,7 +176,7 @@ def _metrics(decoder: Decoder, latents: np.ndarray, grid: tuple[int, int], at: n
     """J'J (n, d, d) of token ``at[i]`` of latent i."""
     rows = np.arange(len(latents)) * math.prod(grid) + at
     points = Latents(_token(latents, grid, at), rows=rows)
-    metrics = PullbackEdges(decoder, latents).prepared(points).metrics
+    metrics = DecoderMetric(decoder, latents).prepared(points).metrics
     assert metrics is not None
     return metrics
 

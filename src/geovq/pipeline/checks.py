@@ -16,7 +16,7 @@ from geovq.errors import ConfigError, InputError
 from geovq.models.cut import cut, token_dim
 from geovq.models.model import AutoencoderModel
 from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
-from geovq.pipeline.decoder_lengths import measure_with
+from geovq.pipeline.decoder_lengths import METRIC_IMAGES, measure_with
 from geovq.registry import build, check
 from geovq.seeding import numpy_generator, seeded_weights, torch_generator
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
@@ -81,18 +81,19 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
     if quantizer is not None and has_layer(arm.model.spec):
         raise ConfigError(f"its model '{arm.config.model}' has its own layer; leave out quantizer")
     if arm.kind == FLOOR:
-        for name in ("tune", "aware", "latent_map"):
+        for name in ("tokens", "tune", "aware", "latent_map"):
             if getattr(arm.config, name) is not None:
                 raise ConfigError(f"without codes there is nothing that '{name}' could do; leave it out")
         return
     grid = tokens_of(arm, model.tokens)
     n_tokens = grid[0] * grid[1]
     if quantizer is not None:
-        sizes = _try_quantizer(arm.config, model, grid)
-        n_points = len(splits.train) * n_tokens
+        sizes, takes_metric = _try_quantizer(arm.config, model, grid)
+        n_images = min(len(splits.train), METRIC_IMAGES) if takes_metric else len(splits.train)
+        n_points = n_images * n_tokens
         if max(sizes) > n_points:
             raise ConfigError(
-                f"{max(sizes)} codes for {n_points} points ({len(splits.train)} images of {n_tokens} "
+                f"{max(sizes)} codes for {n_points} points ({n_images} images of {n_tokens} "
                 "tokens); expected no more codes than points; lower n_codes"
             )
     else:
@@ -106,12 +107,28 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
             f"{n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this run "
             f"compares at {config.bits:g}; change tokens, n_codes or levels"
         )
+    _check_suffixes(arm.config)
     if config.prior is not None:
         _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
 
 
-def _try_quantizer(arm: ArmConfig, model: AutoencoderModel, grid: tuple[int, int]) -> tuple[int, ...]:
-    """Alphabet sizes of an arm's quantizer whose parameters are all in order."""
+def _check_suffixes(arm: ArmConfig) -> None:
+    """Reports tell by an arm's name what was done to it."""
+    suffixes = arm.name.split("+")[1:]
+    for suffix in ("tuned", "aware"):
+        if suffix in suffixes:
+            raise ConfigError(f"'+{suffix}' is added to the name where there is such an arm; leave it out")
+    if ("metric" in suffixes) != (arm.latent_map is not None):
+        raise ConfigError(
+            f"latent_map is {'not set' if arm.latent_map is None else 'set'}; expected a name with '+metric' "
+            "where it is set, and there alone"
+        )
+
+
+def _try_quantizer(
+    arm: ArmConfig, model: AutoencoderModel, grid: tuple[int, int]
+) -> tuple[tuple[int, ...], bool]:
+    """Alphabet sizes of an arm's quantizer whose parameters are all in order; whether it takes a metric."""
     spec = arm.quantizer
     assert spec is not None
     check("quantizer", spec, ("random_state",))
@@ -139,7 +156,7 @@ def _try_quantizer(arm: ArmConfig, model: AutoencoderModel, grid: tuple[int, int
         )
     if arm.latent_map is not None:
         _check_map(arm.latent_map, model)
-    return sizes
+    return sizes, quantizer.takes_metric
 
 
 def _check_map(config: MapConfig, model: AutoencoderModel) -> None:

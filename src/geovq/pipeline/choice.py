@@ -91,7 +91,7 @@ def best(choices: Sequence[Choice], arm: str) -> Choice:
 
 
 def coding_arms(bits: int, latent_dim: int, model: str) -> tuple[ArmConfig, ...]:
-    """Every way to spend ``bits`` on a flat latent that is worth trying, as arms of one run.
+    """Codes of equal size, 16 to 1,024, that spend ``bits`` on a flat latent, as arms of one run.
 
     T chunks with one k-means codebook for all (``kmeans-TxK``), T groups with a codebook each
     (``product-TxK``), or L residual levels of the whole latent (``residual-LxK``), with K from 16 to 1,024.

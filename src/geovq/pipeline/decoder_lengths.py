@@ -8,6 +8,9 @@ from torch import nn
 from geovq.geometry import DECODER_EDGES
 from geovq.quantizers import Quantizer
 
+METRIC_IMAGES = 4_000
+"""Training images at which the decoder's metric is taken, to fit a codebook in it."""
+
 
 def measure_with(quantizer: Quantizer, decoder: nn.Module, latents: np.ndarray) -> None:
     """Let a quantizer that compares decoded points, or has such ``edges``, measure with ``decoder``.

@@ -56,9 +56,10 @@ def records_of(run: Context, arm: Arm, seed: int) -> list[Record]:
 
 
 def n_parameters_of(run: Context, arm: Arm, seed: int) -> int:
-    """Trainable parameters of an arm's encoder and decoder."""
+    """Parameters of the networks of an arm: encoder, decoder and any rectifier."""
     model = trained_model(run, arm.config.model, seed)
-    return n_parameters(model.encoder, model.decoder)
+    rectifier = None if arm.kind == FLOOR else load_tokenizer(run, arm, seed).rectifier
+    return n_parameters(model.encoder, model.decoder, *([] if rectifier is None else [rectifier]))
 
 
 def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -92,10 +93,12 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
         errors = (tokenizer.lookup(codes) - mean).astype(np.float64) ** 2
         values[split] = {
             **measured.values,
-            **code_rate(stored.layout, stored.splits["train"], codes),
+            "bits_nominal": stored.layout.bits,
             **codebook_use(counts),
             "latent_distortion": float(errors.sum() / len(codes)),
         }
+        if "train" in stored.splits:
+            values[split] |= code_rate(stored.layout, stored.splits["train"], codes)
         if not isinstance(tokenizer.quantizer, FittedQuantizer):  # a layer still finds the codes
             commitment = _layer_loss(tokenizer, mean)
             values[split]["commitment"] = commitment

@@ -24,6 +24,11 @@ Tell = Callable[[str], None]
 """Called with one line when a stage starts."""
 
 
+REVISION = 1
+"""Part of every stage's fingerprint: raised whenever equal inputs begin to give something else, so that what
+older code made is not taken for it."""
+
+
 class Stages:
     """The stages of one run folder.
 
@@ -55,7 +60,7 @@ class Stages:
 
         ``inputs`` are JSON values that determine the content completely, the version of GeoVQ aside.
         """
-        key = fingerprint({"geovq": __version__, "stage": stage, "inputs": inputs})
+        key = fingerprint({"geovq": __version__, "revision": REVISION, "stage": stage, "inputs": inputs})
         folder = self.root / path
         if _is_whole(folder, key):
             return folder

@@ -16,8 +16,8 @@ from geovq.geometry import pullback_metrics
 from geovq.models.cut import cut
 from geovq.pipeline.arms import FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
-from geovq.pipeline.context import SPLITS, Context
-from geovq.pipeline.decoder_lengths import measure_with
+from geovq.pipeline.context import HELD_OUT, SPLITS, Context
+from geovq.pipeline.decoder_lengths import METRIC_IMAGES, measure_with
 from geovq.registry import build
 from geovq.search import sample_rows
 from geovq.seeding import derive_seed
@@ -28,9 +28,6 @@ from geovq.tokenizer.finetune import finetune
 from geovq.tokenizer.latent import LatentTokenizer
 from geovq.tokenizer.latent_map import LatentMap, mean_pullback_map
 from geovq.tokenizer.mapped_decoder import MappedDecoder
-
-HISTOGRAM_IMAGES = 2_000  # training images whose codes are counted where encoding calls the decoder
-METRIC_IMAGES = 4_000  # training images at which the decoder's metric is taken, to fit a codebook in it
 
 
 def arm_inputs(run: Context, arm: Arm, seed: int) -> dict[str, Any]:
@@ -74,8 +71,7 @@ def load_tokenizer(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
 def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
     """Codes of every split under an arm's tokenizer; None for the floor and for arms with another's codes.
 
-    Encoding that calls the decoder takes long: only the first 2,000 training images are encoded so, for a
-    histogram of their codes.
+    Encoding that calls the decoder takes long: those arms have codes of held-out images alone.
     """
     if arm.kind == FLOOR or coded_by(arm) != arm:
         return None
@@ -84,11 +80,8 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
         tokenizer = load_tokenizer(run, arm, seed)
         latents = load_latents(run, arm.config.model, seed)
         splits = {}
-        for split in SPLITS:
-            images = run.images(split)
-            if split == "train" and encodes_slowly(arm):
-                images = replace(images, rows=images.rows[:HISTOGRAM_IMAGES], labels=None)
-            parts = []
+        for split in HELD_OUT if encodes_slowly(arm) else SPLITS:
+            images, parts = run.images(split), []
             for rows in chunks_of(images):
                 mean, sigma = (latents[f"{split}.{part}"][rows] for part in ("mean", "sigma"))
                 pixels = images.images(rows) if arm.aware else None
@@ -114,7 +107,7 @@ def coded_by(arm: Arm) -> Arm:
 
 
 def encodes_slowly(arm: Arm) -> bool:
-    """Whether encoding calls the decoder, so that not all training images are encoded."""
+    """Whether encoding calls the decoder, so that training images are not encoded."""
     quantizer = arm.config.quantizer
     return arm.aware or (quantizer is not None and build("quantizer", quantizer).takes_metric)
 
@@ -167,13 +160,12 @@ def _mean_map(
 def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) -> None:
     assert arm.config.tune is not None
     codes = codes_of(run, arm.plain, seed)
-    all_encoded = not encodes_slowly(arm.plain)
     tuned, result = finetune(
         load_tokenizer(run, arm.plain, seed),
         run.splits.train,
         run.splits.validation,
         arm.config.tune,
-        train_codes=codes.splits["train"] if all_encoded else None,
+        train_codes=codes.splits.get("train"),
         validation_codes=codes.splits["validation"],
         seed=seed,
         checkpoints=checkpoints,

@@ -49,15 +49,20 @@ def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False
 
 
 def evaluate(folder: Path, data: DataConfig) -> dict[str, float]:
-    """Metrics of a tokenizer on the test images; code histograms come from the training images."""
+    """Metrics of a tokenizer on the test images; code histograms come from the training images.
+
+    A tokenizer that calls its decoder to encode, which takes long, has no histograms and no entropy.
+    """
     set_threads(threads_wanted())
     tokenizer = LatentTokenizer.from_pretrained(folder)
     splits = _fitting(tokenizer, data)
-    train_codes = tokenizer_codes(tokenizer, splits.train)
     codes = tokenizer_codes(tokenizer, splits.test)
     measured = evaluate_reconstruction(splits.test, lambda rows: tokenizer.decode(codes[rows]))
     use = codebook_use(usage_counts(tokenizer.layout, codes))
-    return {**measured.values, **code_rate(tokenizer.layout, train_codes, codes), **use}
+    rate = {"bits_nominal": tokenizer.layout.bits}
+    if tokenizer.aware is None and not tokenizer.quantizer.uses_metric:
+        rate = code_rate(tokenizer.layout, tokenizer_codes(tokenizer, splits.train), codes)
+    return {**measured.values, **rate, **use}
 
 
 def sample(

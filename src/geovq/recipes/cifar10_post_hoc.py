@@ -4,8 +4,8 @@ A convolutional VAE with 8 numbers for every 4x4 pixels; one code of 256 for eac
 question is whether the mean pull-back metric beats Euclidean k-means when both have a decoder tuned on their
 codes. `cifar10-post-hoc-2048` asks the same of four codes a site. Files of one's own in CIFAR-10's binary
 layout: `--data cifar-bin:PATH`.
-Takes: about 30 minutes on 2 CPU cores with 20,000 images.
-Expect: metric and tuning each lower the error; see RESULTS.md.
+Takes: about 25 minutes on one core for all seeds with 20,000 images, twice that with all of CIFAR-10.
+Expect: metric and tuning each lower the error; RESULTS.md has figures on a stand-in of 20,000 images.
 """
 
 from __future__ import annotations

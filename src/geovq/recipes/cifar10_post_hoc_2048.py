@@ -2,8 +2,8 @@
 
 Four codes of 256 for each of the 64 sites of `cifar10-post-hoc`'s VAE: as groups of channels (k-means in
 each), or as levels of approximation.
-Takes: about 30 minutes on 2 CPU cores with 20,000 images; less with `--reuse` of a run of `cifar10-post-hoc`.
-Expect: residual levels below groups; see RESULTS.md.
+Takes: as `cifar10-post-hoc`, and less with `--reuse` of such a run.
+Expect: RESULTS.md has figures on a stand-in of 20,000 images.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.quantizers.module import FittedQuantizer
 from geovq.registry import build, resolve
 from geovq.storage.artifact import fingerprint, load_artifact, save_artifact
-from geovq.tokenizer.autoencoder import Autoencoder
+from geovq.tokenizer.autoencoder import Autoencoder, check_posterior
 from geovq.tokenizer.decoder_aware import refine_by_image, refine_by_metric
 from geovq.tokenizer.latent_map import LatentMap
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
@@ -33,6 +33,8 @@ from geovq.tokenizer.mapped_decoder import MappedDecoder
 from geovq.tokenizer.protocol import Images
 from geovq.tokenizer.vectors import CodeVectors, codebooks
 from geovq.vq import QuantizerLayer
+
+METRIC_NUMBERS_A_BATCH = 2**24  # of the metrics that are held at once
 
 
 class LatentTokenizer(Autoencoder):
@@ -51,6 +53,13 @@ class LatentTokenizer(Autoencoder):
     aware : decoder-aware encoding, where the quantizer's codes are only the start.
     architecture : the model that encoder and decoder are halves of, so that ``from_pretrained`` can build
         them; without it they must be passed to ``from_pretrained``.
+
+    Encoder and decoder are put in eval mode; all other parts go to the device of the encoder's weights.
+
+    Raises
+    ------
+    InputError
+        If the parts do not fit each other, or the latent cannot be cut so.
     """
 
     def __init__(
@@ -69,12 +78,16 @@ class LatentTokenizer(Autoencoder):
         architecture: Spec | None = None,
     ) -> None:
         super().__init__(encoder, decoder, image_shape)
-        token_dim(latent_shape, tokens)  # refuses a cut that does not come out even
+        _check_parts(quantizer, vectors, latent_shape, tokens)
         self.quantizer = quantizer
         quantizer.eval()
         self.latent_shape, self.tokens = tuple(latent_shape), (tokens[0], tokens[1])
         self.latent_map, self.vectors, self.rectifier = latent_map, vectors, rectifier
         self.aware, self.architecture = aware, architecture
+        weight = next(encoder.parameters(), None)
+        for part in (quantizer, latent_map, vectors, rectifier):
+            if weight is not None and part is not None:
+                part.to(weight.device)
 
     @property
     def layout(self) -> CodeLayout:
@@ -98,8 +111,8 @@ class LatentTokenizer(Autoencoder):
     def encode_latents(self, mean: np.ndarray, sigma: np.ndarray, images: Images | None = None) -> np.ndarray:
         """Codes int64 (N, S) of latents (N, *latent_shape) that ``posterior`` gave.
 
-        Raises ``InputError`` if the latents have another shape, or ``aware`` encoding needs the images that
-        they are of.
+        Raises ``InputError`` if the latents have another shape or are not finite, or ``aware`` encoding needs
+        the images that they are of.
         """
         for name, array in (("mean", mean), ("sigma", sigma)):
             if array.shape[1:] != self.latent_shape:
@@ -107,8 +120,13 @@ class LatentTokenizer(Autoencoder):
                     f"the latents' {name} has shape {array.shape}; this tokenizer expects "
                     f"(N, {', '.join(map(str, self.latent_shape))})"
                 )
+        if len(sigma) != len(mean):
+            raise InputError(f"{len(sigma)} sigma are given for {len(mean)} latents; expected as many")
+        check_posterior("the latents'", mean, sigma)
         if self.aware is None or self.aware.by != "image":
-            (codes,) = self.in_batches(lambda m, s: (self._codes(m, s, None),), mean, sigma)
+            (codes,) = self.in_batches(
+                lambda m, s: (self._codes(m, s, None),), mean, sigma, most=self._metrics_a_batch
+            )
         elif images is None or len(images) != len(mean):
             found = "none are given" if images is None else f"{len(images)} are given"
             raise InputError(
@@ -116,7 +134,10 @@ class LatentTokenizer(Autoencoder):
                 "them as encode_latents(mean, sigma, images), or call encode(images)"
             )
         else:
-            (codes,) = self.in_batches(lambda m, s, x: (self._codes(m, s, x),), mean, sigma, images)
+            self.check_images(images)
+            (codes,) = self.in_batches(
+                lambda m, s, x: (self._codes(m, s, x),), mean, sigma, images, most=self._metrics_a_batch
+            )
         return codes
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
@@ -138,8 +159,7 @@ class LatentTokenizer(Autoencoder):
     def decode_tokens(self, tokens: Tensor) -> Tensor:
         """Images (N, C, H, W) of quantized tokens (N, T, d), as codes are looked up."""
         latents = self._unmapped(tokens)
-        images: Tensor = self.decoder(latents if self.rectifier is None else self.rectifier(latents))
-        return images
+        return self._decoded(latents if self.rectifier is None else self.rectifier(latents))
 
     def reconstruct(self, images: Images) -> np.ndarray:
         """``decode(encode(images))``."""
@@ -264,7 +284,9 @@ class LatentTokenizer(Autoencoder):
             # Every time: tokenizers with different decoders may share a quantizer.
             self.quantizer.decode_with(self.mapped_decoder)
             given = cut(sigma, self.tokens) if self.quantizer.uses_sigma else None
-            metric = self._metrics(mean, self.tokens) if self.quantizer.uses_metric else None
+            metric = None
+            if self.quantizer.uses_metric:
+                metric = _metrics(self.mapped_decoder, mean, self.tokens)
             codes = self.quantizer.encode(tokens, given, metric)
         else:
             codes = self.quantizer(tokens).codes
@@ -279,13 +301,30 @@ class LatentTokenizer(Autoencoder):
         if self.aware.by == "metric":
             # A metric of all sites of a map at once would have (D h w)^2 numbers.
             blocks = None if mean.ndim == 2 else self.tokens
-            return refine_by_metric(codes, tokens, levels, self._metrics(mean, blocks), **effort)
+            metrics = _metrics(self._rectified_decoder, mean, blocks)
+            return refine_by_metric(codes, tokens, levels, metrics, **effort)
         assert images is not None
         return refine_by_image(codes, tokens, levels, self.decode_tokens, images.float(), **effort)
 
-    def _metrics(self, mapped: Tensor, tokens: tuple[int, int] | None) -> Tensor:
-        metrics = pullback_metrics(self.mapped_decoder, mapped, tokens)
-        return torch.from_numpy(metrics).to(mapped.device)
+    @property
+    def _rectified_decoder(self) -> nn.Module:
+        """The decoder of mapped latents as codes are decoded: behind the rectifier."""
+        if self.rectifier is None:
+            return self.mapped_decoder
+        decoder = nn.Sequential(self.rectifier, self.decoder)
+        return decoder if self.latent_map is None else MappedDecoder(self.latent_map, decoder)
+
+    @property
+    def _metrics_a_batch(self) -> int | None:
+        """Latents whose metrics may be held at once; None if encoding takes no metrics."""
+        by_metric = self.aware is not None and self.aware.by == "metric"
+        if not (by_metric or self.quantizer.uses_metric):
+            return None
+        size = math.prod(self.latent_shape)
+        whole = by_metric and len(self.latent_shape) == 1
+        return METRIC_NUMBERS_A_BATCH // (
+            size * (size if whole else token_dim(self.latent_shape, self.tokens))
+        )
 
     def _tokens(self, codes: Tensor) -> Tensor:
         """Quantized tokens (N, T, d) of codes (N, S)."""
@@ -301,6 +340,40 @@ class LatentTokenizer(Autoencoder):
     def _unmapped(self, tokens: Tensor) -> Tensor:
         latents = paste(tokens, self.latent_shape)
         return latents if self.latent_map is None else self.latent_map.undo(latents)
+
+
+def _check_parts(
+    quantizer: QuantizerLayer, vectors: CodeVectors | None, latent_shape: Sequence[int], tokens: Sequence[int]
+) -> None:
+    if not isinstance(quantizer, QuantizerLayer):
+        raise InputError(
+            f"quantizer is a {type(quantizer).__name__}; expected a layer or a fitted quantizer as a module; "
+            "give quantizer.as_module()"
+        )
+    if len(latent_shape) not in (1, 3) or len(tokens) != 2:
+        raise InputError(
+            f"latent_shape is {tuple(latent_shape)} and tokens is {tuple(tokens)}; expected (D,) of a flat "
+            "latent or (D, h, w) of a map, and a grid (height, width) of tokens"
+        )
+    dim = token_dim(latent_shape, tokens)  # refuses a cut that does not come out even
+    width = codebooks(quantizer)[0].shape[1]
+    if width != dim:
+        raise InputError(
+            f"the quantizer has vectors of {width} numbers, but a latent {tuple(latent_shape)} cut into "
+            f"{tokens[0]}x{tokens[1]} tokens has tokens of {dim}; expected the same; fit it on these tokens"
+        )
+    if vectors is not None:
+        found = [tuple(level.shape) for level in vectors.levels]
+        expected = [(size, dim) for size in quantizer.n_codes]
+        if found != expected:
+            raise InputError(
+                f"vectors have levels {found}; expected {expected}, as the quantizer's codes; make them with "
+                "CodeVectors.of(quantizer)"
+            )
+
+
+def _metrics(decoder: nn.Module, mapped: Tensor, tokens: tuple[int, int] | None) -> Tensor:
+    return torch.from_numpy(pullback_metrics(decoder, mapped, tokens)).to(mapped.device)
 
 
 def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

@@ -139,8 +139,8 @@ def mean_pullback_map(
     """
     if not 0 < floor <= 1:
         raise InputError(f"floor is {floor}; expected a share of the largest eigenvalue, above 0 and up to 1")
-    if per == "whole":
-        token_dim(latents.shape[1:2], tokens)  # refuses a cut that does not come out even
+    if per == "whole" and latents.ndim == 2:
+        token_dim(latents.shape[1:], tokens)  # refuses a cut that does not come out even
     eigenvalues, vectors = np.linalg.eigh(mean_metric(decoder, latents, per, seed))
     largest = eigenvalues.max()
     if not largest > 0:
