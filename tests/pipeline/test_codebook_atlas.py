@@ -10,6 +10,7 @@ from torch import nn
 
 from geovq.config import RunConfig
 from geovq.data import load, to_bytes
+from geovq.models.cut import token_dim
 from geovq.pipeline.codebook_atlas import (
     CodeTables,
     code_tables,
@@ -52,12 +53,13 @@ def tokenizer_of(case: str) -> tuple[LatentTokenizer, np.ndarray]:
     draw = numpy_generator(0, case)
     latents = (draw.normal(size=(200, *shape)) + draw.normal(size=shape)).astype(np.float32)
     latent_map = LatentMap(draw.normal(size=(8, 8)) + 3 * np.eye(8)) if case.startswith("mapped") else None
+    some_tokens = draw.normal(size=(9, token_dim(shape, grid)))
     with seeded_weights(0, case):
         decoder = BentDecoder(int(np.prod(shape)))
     empty = LatentTokenizer(
         nn.Identity(),
         decoder,
-        KMeansQuantizer(2, random_state=0).fit(draw.normal(size=(9, 1))).as_module(),
+        KMeansQuantizer(2, random_state=0).fit(some_tokens).as_module(),
         image_shape=(1, 4, 4),
         latent_shape=shape,
         tokens=grid,
