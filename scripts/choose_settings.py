@@ -82,7 +82,7 @@ def mnist_post_hoc() -> Questions:
     return {
         "beta": (
             shorter(config, arms),
-            {str(b): [f"{BETA}={b}"] for b in (0.025, 0.05, 0.1, 0.2, 0.5)},
+            {str(b): [f"{BETA}={b}"] for b in (0.025, 0.05, 0.1, 0.2)},
         ),
         "tuning": (
             shorter(config, ["residual+metric"]),

@@ -59,24 +59,15 @@ def beta_figure(content: Mapping[str, Any]) -> Figure:
 def tables(content: Mapping[str, Any]) -> dict[str, str]:
     """The tables by the name of their place in the page."""
     beta = sorted(answers(content, "beta"), key=lambda row: float(row["value"]))
-    (coding,) = answers(content, "coding")
     return {
         "beta": _by_value("beta", beta, list(CURVES)),
-        "coding": _by_arm("tokens or levels x codes", coding["validation_mse"]),
         "tuning": _by_value("tuned for 2 epochs", answers(content, "tuning"), ["residual+metric+tuned"]),
-        "commitment": _by_value("commitment", answers(content, "commitment"), ["ema", "ema+tuned"]),
     }
 
 
 def _by_value(name: str, rows: Rows, arms: Sequence[str]) -> str:
     lines = [[name, *(f"`{arm}`" for arm in arms)], ["---", *["---:"] * len(arms)]]
     lines += [[str(row["value"]), *(rounded(row["validation_mse"][arm]) for arm in arms)] for row in rows]
-    return _markdown(lines)
-
-
-def _by_arm(name: str, errors: Mapping[str, float]) -> str:
-    lines = [[name, "validation MSE"], ["---", "---:"]]
-    lines += [[f"`{arm}`", rounded(error)] for arm, error in sorted(errors.items(), key=lambda item: item[1])]
     return _markdown(lines)
 
 
