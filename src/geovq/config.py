@@ -46,7 +46,8 @@ class TrainConfig:
     """One optimisation: AdamW with linear warm-up and cosine decay to zero.
 
     ``patience`` is the number of epochs without a better validation loss after which training stops
-    (0: never). The weights kept are always those of the best validation epoch.
+    (0: never). The weights kept are always those of the best validation epoch. ``precision`` of the networks;
+    losses, quantizer layers, weights and moments are float32 either way.
     """
 
     epochs: int
@@ -55,8 +56,10 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup_epochs: float = 0.5
     patience: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a number above 0")
@@ -89,7 +92,6 @@ class TuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choices(self)
         if self.rounds < 1:
             raise ConfigError(f"rounds is {self.rounds}; expected at least 1")
         if self.rounds > 1 and self.parts != "decoder+codebook":

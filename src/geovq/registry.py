@@ -19,7 +19,9 @@ FAMILIES: dict[str, dict[str, str]] = {
         "vqvae": "geovq.models.vqvae:VQVAE",
     },
     "layer": {
+        "vq": "geovq.vq.vq:StraightThroughVQ",
         "ema": "geovq.vq.ema:EMAVQ",
+        "rotation": "geovq.vq.rotation:RotationVQ",
         "residual": "geovq.vq.residual:ResidualVQ",
     },
     "quantizer": {

@@ -17,7 +17,7 @@ from geovq.quantizers.base import Quantizer
 from geovq.registry import build, kind_of
 from geovq.vq.layer import QuantizerLayer
 from geovq.vq.quantized import Quantized
-from geovq.vq.straight_through import straight_through
+from geovq.vq.estimators import straight_through
 
 
 class FittedQuantizer(QuantizerLayer):

@@ -15,6 +15,7 @@ RECIPES = {
     "digits": "geovq.recipes.digits",
     "mnist-first": "geovq.recipes.mnist_first",
     "mnist-post-hoc": "geovq.recipes.mnist_post_hoc",
+    "mnist-vqvae": "geovq.recipes.mnist_vqvae",
     "cifar10-post-hoc": "geovq.recipes.cifar10_post_hoc",
     "cifar10-post-hoc-2048": "geovq.recipes.cifar10_post_hoc_2048",
 }

@@ -28,6 +28,8 @@ from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, 
 from geovq.training.schedule import warmup_cosine
 from geovq.training.sources import Source
 
+PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # Fabric's names
+
 CHECKPOINT_SECONDS = 20
 """At most this much work is lost when a run is killed; writing more often costs more than it saves."""
 
@@ -96,7 +98,7 @@ class _Run:
         self.order = BatchOrder(len(train), config.batch_size, seed)
         self.n_steps = config.epochs * self.order.steps_per_epoch
         self.n_warmup = round(config.warmup_epochs * self.order.steps_per_epoch)
-        self.fabric = Fabric(accelerator="auto", devices=1)
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=PRECISIONS[config.precision])
         self.optimizer = torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad],
             lr=config.learning_rate,
@@ -158,13 +160,19 @@ class _Run:
 
     def _gradient(self, batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         """Terms of the loss, with the gradient of ``total`` left in the parameters; both are finite."""
-        terms = self.wrapped.loss(batch, torch_generator(self.seed, "loss", self.state.step))
+        terms = self._loss(batch, torch_generator(self.seed, "loss", self.state.step))
         self._refuse_non_finite({name: float(value.detach()) for name, value in terms.items()}, "")
         self.stepper.zero_grad()
         self.fabric.backward(terms["total"])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if not torch.isfinite(norm):
             raise TrainingError(self._explain("the gradient's norm", float(norm)))
+        return terms
+
+    def _loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Mapping[str, Tensor]:
+        # Fabric wraps forward in its precision, but no other method on a single device.
+        with self.fabric.autocast():
+            terms: Mapping[str, Tensor] = self.wrapped.loss(batch, generator)
         return terms
 
     def _refuse_non_finite(self, values: Mapping[str, float], where: str) -> None:
@@ -201,7 +209,7 @@ class _Run:
         for number, indices in enumerate(in_order):
             batch = self._to_device(self.validation.rows(indices.numpy()))
             # The same noise at every epoch: epochs then differ by their weights alone.
-            terms = self.wrapped.loss(batch, torch_generator(self.seed, "validation loss", number))
+            terms = self._loss(batch, torch_generator(self.seed, "validation loss", number))
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
         return {name: total / len(self.validation) for name, total in sums.items()}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from geovq.errors import InputError
 from geovq.vq.quantized import Quantized
 
 
 class QuantizerLayer(nn.Module, ABC):
     """Vectors to codes and back: a trainable layer, or a post-hoc quantizer as a module.
 
-    Every layer has its codes' vectors as ``codebook``, a buffer or a property: (K, d), or for L additive
-    levels (L, K, d) or a list of L tensors (K_l, d).
+    Every layer has its codes' vectors as ``codebook``, a buffer, parameter or property: (K, d), or for L
+    additive levels (L, K, d) or a list of L tensors (K_l, d).
     """
 
     @property
@@ -44,3 +47,37 @@ class QuantizerLayer(nn.Module, ABC):
     @abstractmethod
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z (..., d)``."""
+
+    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+        """Take the vectors of a fitted quantizer as the codebook, instead of a start on the first batch.
+
+        ``codebook`` is (K, d), or for L levels (L, K, d) or a list of L tensors (K_l, d).
+
+        Raises ``InputError`` if its shape is not this layer's, or the layer's codebook cannot be chosen.
+        """
+        raise InputError(
+            f"{type(self).__name__}: its codebook is fixed by construction and cannot start from another; "
+            "expected a layer with a table of vectors, such as EMAVQ"
+        )
+
+
+def checked_tokens(name: str, z: Tensor, dim: int) -> Tensor:
+    """``z (..., d)`` as float32 (n, d), in the graph.
+
+    Raises ``InputError``, for the layer called ``name``, if the last dimension is not ``dim``, there is no
+    vector, or a number is not finite.
+    """
+    if z.ndim == 0 or z.shape[-1] != dim:
+        raise InputError(f"{name}: z has shape {tuple(z.shape)}; expected (..., {dim})")
+    if z.numel() == 0:
+        raise InputError(f"{name}: z has shape {tuple(z.shape)}, no vector at all; expected at least one")
+    flat = z.reshape(-1, dim).float()
+    # One pass that makes no copy; a sum that overflows leads to the exact count, no more.
+    if not torch.compiler.is_compiling() and not bool(flat.detach().sum().isfinite()):
+        n_bad = int((~flat.detach().isfinite()).sum())
+        if n_bad:
+            raise InputError(
+                f"{name}: {n_bad} of {flat.numel()} numbers of z are not finite; expected finite numbers; "
+                "lower the learning rate or look at the encoder's input"
+            )
+    return flat

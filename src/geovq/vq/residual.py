@@ -6,7 +6,6 @@ Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec" (2021), sectio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -18,9 +17,10 @@ from geovq.errors import InputError
 from geovq.registry import build, with_seed
 from geovq.search import beam_search
 from geovq.seeding import derive_seed, torch_generator
-from geovq.vq.layer import QuantizerLayer
+from geovq.vq.estimators import straight_through
+from geovq.vq.layer import QuantizerLayer, checked_tokens
 from geovq.vq.quantized import Quantized
-from geovq.vq.straight_through import straight_through
+from geovq.vq.start import enlarged
 
 START_VECTORS_PER_CODE = 16  # a start on fewer fits them so closely that it leaves later levels nothing
 
@@ -103,13 +103,11 @@ class ResidualVQ(QuantizerLayer):
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z (..., d)``; in training mode every level learns from its residual."""
-        if z.shape[-1] != self.dim:
-            raise InputError(f"ResidualVQ: z has shape {tuple(z.shape)}; expected (..., {self.dim})")
+        flat = checked_tokens("ResidualVQ", z, self.dim)
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            flat = z.detach().reshape(-1, self.dim)
             if self.training and self.n_updates == 0:
-                self._start_from(flat)
+                self._start(flat.detach())
             parts, residual = [], z
             for level in self._levels():
                 part: Quantized = level(residual)
@@ -120,32 +118,35 @@ class ResidualVQ(QuantizerLayer):
             if self.training:
                 self.n_updates += 1
             elif self.beam > 1 and len(parts) > 1:
-                codes = beam_search(flat, self.codebook, self.beam).reshape(codes.shape)
+                codes = beam_search(flat.detach(), self.codebook, self.beam).reshape(codes.shape)
                 quantized = self.lookup(codes)
         if len(parts) == 1:
             codes = codes[..., 0]
         loss = _sum([part.loss for part in parts])
         return Quantized(straight_through(z, quantized), codes, loss, _stats(parts))
 
-    @torch.no_grad()
-    def _start_from(self, flat: Tensor) -> None:
-        n_wanted = START_VECTORS_PER_CODE * self.n_codes[0]
-        if len(flat) >= n_wanted:
-            return
-        if len(flat) < 2:
+    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+        """Take the L codebooks (K_l, d) of a fitted quantizer as the levels'.
+
+        Raises ``InputError`` if there are not as many, or one of them is not its level's in shape.
+        """
+        books = [codebook] if isinstance(codebook, Tensor) and codebook.ndim == 2 else list(codebook)
+        if len(books) != len(self.levels):
             raise InputError(
-                f"ResidualVQ: the first training batch gives {len(flat)} vectors to start the codes from; "
-                "expected at least 2; enlarge the batch"
+                f"ResidualVQ: the codebook to start from has {len(books)} levels; expected "
+                f"{len(self.levels)}, n_levels of this layer"
             )
-        # cos(t) a + sin(t) b of independent vectors has their mean (once centred) and their covariance.
-        generator = torch_generator(self.seed, "ResidualVQ start")
-        pairs = torch.randint(len(flat), (2, n_wanted - len(flat)), generator=generator).to(flat.device)
-        angles = torch.rand(pairs.shape[1], 1, generator=generator).to(flat.device) * (math.pi / 2)
-        mean = flat.mean(0)
-        first, second = (flat - mean)[pairs]
-        residual = torch.cat([flat, mean + angles.cos() * first + angles.sin() * second])
-        for level in self._levels():
-            residual = residual - level(residual).z_q
+        for level, book in zip(self._levels(), books, strict=True):
+            level.start_from(book)
+        self.n_updates.fill_(1)
+
+    @torch.no_grad()
+    def _start(self, flat: Tensor) -> None:
+        n_wanted = START_VECTORS_PER_CODE * self.n_codes[0]
+        if len(flat) < n_wanted:
+            residual = enlarged(flat, n_wanted, self.seed)
+            for level in self._levels():
+                residual = residual - level(residual).z_q
 
     def _draw_n_levels(self) -> int:
         if not self.training or self.level_dropout == 0:
