@@ -57,9 +57,16 @@ def row(name: str, value: float, unit: str, target: str | float | None = None) -
 
 
 def write_figures(
-    out: Path, *, title: str, about: str, command: str, threads: int, rows: list[dict[str, Any]]
+    out: Path,
+    *,
+    title: str,
+    about: str,
+    command: str,
+    threads: int,
+    rows: list[dict[str, Any]],
+    **parts: Any,
 ) -> None:
-    """Print the rows and write them beside the script."""
+    """Print the rows and write them beside the script, with ``parts`` that a later run may go on from."""
     for figure in rows:
         print(f"{figure['name']:84} {figure['value']:>10} {figure['unit']}")
     names = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "torch")
@@ -72,6 +79,7 @@ def write_figures(
         "versions": {name: version(name) for name in names},
         "command": command,
         "rows": rows,
+        **parts,
     }
     write_json(out, content)
 

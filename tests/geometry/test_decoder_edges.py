@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geovq.geometry import ChordEdges, FisherEdges, Latents, PullbackEdges, decoder_calls
-from geovq.models.blocks import ConvDecoder
+from geovq.models.conv import ConvDecoder
 from geovq.seeding import seeded_weights
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from geovq.errors import InputError
 from geovq.geometry import decoder_calls, mean_metric, pullback_metrics
-from geovq.models.blocks import ConvDecoder
+from geovq.models.conv import ConvDecoder
 from geovq.seeding import seeded_weights
 
 

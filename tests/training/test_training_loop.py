@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from geovq.config import DataConfig, TrainConfig
 from geovq.data import BatchOrder, load
-from geovq.errors import TrainingError
+from geovq.errors import ConfigError, TrainingError
 from geovq.seeding import seeded_weights
 from geovq.training import ImageSource, TensorSource, fit, loop
 from geovq.training.schedule import warmup_cosine
@@ -341,3 +341,32 @@ def test_sources_give_the_rows_asked_for():
     a, b = TensorSource(torch.arange(4), torch.arange(8).reshape(4, 2)).rows(np.array([3, 1]))
     assert a.tolist() == [3, 1]
     assert b.tolist() == [[6, 7], [2, 3]]
+
+
+class Product(nn.Module):
+    """Notes the precision that a matrix product has inside its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Linear(1, 1)
+        self.found: set[torch.dtype] = set()
+
+    def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        (rows,) = batch
+        product = self.weights(rows[:, None])
+        self.found.add(product.dtype)
+        return {"total": product.float().square().mean()}
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_products_have_the_precision_asked_for_and_weights_are_float32(name):
+    model = Product()
+    rows = TensorSource(torch.arange(8.0))
+    fit(model, rows, rows, TrainConfig(epochs=1, batch_size=4, precision=name), seed=0)
+    assert model.found == {getattr(torch, name)}
+    assert model.weights.weight.dtype == torch.float32
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ConfigError, match="precision is 'half'; expected one of float32, bfloat16"):
+        TrainConfig(epochs=1, precision="half")

@@ -11,23 +11,24 @@ from torch import Tensor
 from geovq.config import Spec, from_json
 from geovq.models.cut import cut, paste, token_dim
 from geovq.models.likelihood import bernoulli_nats
-from geovq.models.model import AutoencoderModel
+from geovq.models.model import AutoencoderModel, Network
 from geovq.registry import build, with_seed
 from geovq.vq import QuantizerLayer
 
 
 class VQVAE(AutoencoderModel):
-    """Convolutional VQ-VAE with a flat latent or a latent map cut into tokens (van den Oord et al. 2017).
+    """VQ-VAE with a flat latent or a latent map cut into tokens (van den Oord et al. 2017).
 
     Parameters
     ----------
-    image_shape : (C, H, W), sides multiples of 4.
+    image_shape : (C, H, W); sides are multiples of 4 for a convolutional network.
     layer : ``{"kind": "ema", "params": {"n_codes": 256}}``; ``dim`` follows from the cut.
     latent_dim : latent dimensions D.
     tokens : grid (height, width) of tokens that the latent is cut into.
-    widths : channels of the two convolutions.
+    widths : channels of the two convolutions, or units of the hidden layers of a dense network.
     seed : of the layer's own draws.
     spatial : a latent map (D, H/4, W/4) instead of a flat latent; ``tokens`` are then its sites.
+    network : ``conv`` or ``dense``, fully connected, as for the ``VAE``.
     """
 
     end_to_end = True
@@ -43,8 +44,9 @@ class VQVAE(AutoencoderModel):
         widths: Sequence[int] = (64, 128),
         seed: int = 0,
         spatial: bool = False,
+        network: Network = "conv",
     ) -> None:
-        super().__init__(image_shape, latent_dim, widths, spatial)
+        super().__init__(image_shape, latent_dim, widths, spatial, network)
         self.tokens = (tokens[0], tokens[1])
         dim = token_dim(self.latent_shape, self.tokens)
         self.layer = build("layer", with_seed("layer", from_json(Spec, layer, "layer"), seed), dim=dim)

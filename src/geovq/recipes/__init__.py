@@ -16,6 +16,7 @@ RECIPES = {
     "mnist-first": "geovq.recipes.mnist_first",
     "mnist-post-hoc": "geovq.recipes.mnist_post_hoc",
     "mnist-vqvae": "geovq.recipes.mnist_vqvae",
+    "mnist-layers": "geovq.recipes.mnist_layers",
     "cifar10-post-hoc": "geovq.recipes.cifar10_post_hoc",
     "cifar10-post-hoc-2048": "geovq.recipes.cifar10_post_hoc_2048",
 }

@@ -7,6 +7,7 @@ on from its checkpoint and ends with the same bytes.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ from geovq.storage.artifact import fingerprint
 from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, save_checkpoint
 from geovq.training.schedule import warmup_cosine
 from geovq.training.sources import Source
+
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # names the precision
 
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # Fabric's names
 

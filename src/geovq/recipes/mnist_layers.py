@@ -1,0 +1,65 @@
+"""Every trainable layer on MNIST at 64 bits an image, beside two quantizers fitted after the fact.
+
+Eight chunks of four numbers with one code of 256 each wherever a layer can give that; residual levels see
+the whole latent, product groups have a codebook for each chunk. All networks are those of `mnist-post-hoc`.
+Six epochs separate the layers; `--set models.NAME.train.epochs=18` trains one of them for longer. The
+commitment weights were chosen on validation images (scripts/choose_settings.py).
+Takes: about an hour and a half on one core for one seed, with bfloat16 arithmetic in the processor.
+Expect: docs/quantizers.md has each layer's measured row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geovq.config import ArmConfig, DataConfig, MapConfig, ModelConfig, RunConfig, Spec, TrainConfig
+
+CHUNKS, WHOLE = (2, 4), (1, 1)
+TRAIN = TrainConfig(epochs=6, batch_size=128, learning_rate=2e-3, precision="bfloat16")
+NETWORK = {"latent_dim": 32, "widths": [64, 128]}
+
+
+def config() -> RunConfig:
+    """One model and one arm for every layer."""
+    ema = {"kind": "ema", "params": {"n_codes": 256, "commitment": 0.25, "decay": 0.95}}
+    chunks: dict[str, dict[str, Any]] = {
+        "vq": {"n_codes": 256, "commitment": 4.0},
+        "manual": {"n_codes": 256, "commitment": 4.0},
+        "ema": {"n_codes": 256, "commitment": 4.0},
+        "rotation": {"n_codes": 256, "commitment": 4.0},
+        "simvq": {"n_codes": 256, "commitment": 4.0},
+        "cosine": {"n_codes": 256, "commitment": 4.0},
+        "diveq": {"n_codes": 256},
+        "optvq": {"n_codes": 256, "commitment": 4.0},
+        "gumbel": {"n_codes": 256},
+        "fsq": {"levels": [4, 4, 4, 4]},
+        "lfq": {"n_bits": 8},
+        "bsq": {"n_bits": 8},
+    }
+    models = {
+        "vae": ModelConfig(Spec("vae", {**NETWORK, "beta": 0.05}), TRAIN),
+        **{kind: vqvae(kind, params, CHUNKS) for kind, params in chunks.items()},
+        "product": vqvae("product", {"layer": ema, "n_groups": 8}, WHOLE),
+        "residual": vqvae("residual", {"layer": ema, "n_levels": 8, "beam": 16}, WHOLE),
+    }
+    residual = Spec("residual", {"n_codes": 256, "n_levels": 8, "beam": 16})
+    return RunConfig(
+        recipe="mnist-layers",
+        data=DataConfig("mnist"),
+        bits=64,
+        models=models,
+        arms=(
+            ArmConfig("continuous", "vae"),
+            ArmConfig("kmeans", "vae", CHUNKS, Spec("kmeans", {"n_codes": 256})),
+            ArmConfig("post-hoc-residual+metric", "vae", WHOLE, residual, latent_map=MapConfig()),
+            *(ArmConfig(name, name) for name in models if name != "vae"),
+        ),
+        prior=None,
+        seeds=(0,),
+    )
+
+
+def vqvae(kind: str, params: dict[str, Any], tokens: tuple[int, int]) -> ModelConfig:
+    """A VQ-VAE around one layer."""
+    layer = {"kind": kind, "params": params}
+    return ModelConfig(Spec("vqvae", {**NETWORK, "tokens": list(tokens), "layer": layer}), TRAIN)
