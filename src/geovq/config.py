@@ -80,13 +80,14 @@ class ModelConfig:
 class TuneConfig(TrainConfig):
     """Fine-tuning what decodes an arm's codes.
 
-    ``parts`` names what is trained: the ``decoder``, the ``decoder+codebook`` together, or a ``rectifier``
-    before a decoder that stays frozen. ``loss`` is the squared error or the binary cross-entropy of an image.
-    With more than one of ``rounds``, of ``epochs`` each, the codes are found anew with the tuned codebook
-    before every further round.
+    ``parts`` names what is trained: the ``decoder``, the ``decoder+codebook`` together, ``all`` (the encoder
+    with these two, the codes found anew at every step), or a ``rectifier`` before a decoder that stays
+    frozen. ``loss`` is the squared error or the binary cross-entropy of an image. With more than one of
+    ``rounds``, of ``epochs`` each, the codes are found anew with the tuned codebook before every further
+    round.
     """
 
-    parts: Literal["decoder", "decoder+codebook", "rectifier"] = "decoder"
+    parts: Literal["decoder", "decoder+codebook", "all", "rectifier"] = "decoder"
     loss: Literal["mse", "bce"] = "mse"
     rounds: int = 1
 

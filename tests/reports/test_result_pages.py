@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from geovq.reports import write_report
+from geovq.reports.numbers import duration
 from geovq.reports.results import collect
 from geovq.reports.run_files import read_run
 from geovq.reports.verdict import verdict
@@ -76,6 +78,23 @@ def test_a_run_without_costs_has_a_section_without_them(results, build, tmp_path
     (folder / "cost.json").unlink()
     assert add(results, tmp_path, folder) == 0
     assert "Cost:" not in (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("n_reused", [0, 1, 12])
+def test_stages_of_earlier_runs_are_said_not_to_be_in_the_sum(results, build, tmp_path, n_reused):
+    folder = build["run"](tmp_path / "run", images=False)
+    cost = json.loads((folder / "cost.json").read_text())
+    for stage in cost["stages"][:n_reused]:
+        stage |= {"reused": True, "seconds": 0.5}
+    (folder / "cost.json").write_text(json.dumps(cost))
+    assert add(results, tmp_path, folder) == 0
+    total = duration(sum(stage["seconds"] for stage in cost["stages"]))
+    expected = f"{total} in all on Example CPU, 2 cores, 8 GB of memory."
+    if n_reused:
+        expected += f" Stages taken from earlier runs: {n_reused} of 12; "
+        expected += "the sum holds their copying, not their cost."
+    assert f"\nCost: {expected}\n" in (tmp_path / "RESULTS.md").read_text()
+    assert f"<p>{expected}</p>" in write_report(folder).read_text()
 
 
 def test_unequal_arms_carry_their_caution(results, build, tmp_path):

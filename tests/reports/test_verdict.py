@@ -95,6 +95,19 @@ def test_one_side_alone_gets_no_verdict(kept, missing):
     assert found.text == f"No verdict: no arm of the kind “{missing}” has a validation error yet."
 
 
+@pytest.mark.parametrize(("left", "missing"), [("residual", "end to end"), ("ema", "after the fact")])
+def test_a_run_that_has_no_arm_of_a_kind_is_said_to_have_none(left, missing):
+    floor = {"continuous": ArmInfo("floor", 100, 8.0, 1, "")}
+    found = verdict(run([0.1], [0.2]), floor | {left: ARMS[left]})
+    assert found.contest is None
+    assert found.text == f"No verdict: the run has no arm of the kind “{missing}”."
+
+
+def test_of_arms_that_are_not_known_none_is_said_to_be_absent():
+    text = verdict(run([0.1], [0.2]), {}).text
+    assert text == "No verdict: no arm of the kind “after the fact” has a validation error yet."
+
+
 def test_unequal_rates_are_both_named():
     records = record("residual", 0, 0.01, bits=64.0) + record("ema", 0, 0.02, bits=392.0)
     assert verdict(records, ARMS).text.startswith("At 64 against 392 bits an image, ")

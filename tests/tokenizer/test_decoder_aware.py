@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geovq.errors import InputError
+from geovq.quantizers import Quantizer
 from geovq.search import nearest_codes
 from geovq.seeding import seeded_weights
 from geovq.tokenizer import decoder_aware
@@ -144,6 +145,18 @@ def test_a_beam_of_all_sums_finds_the_best_of_all_codes():
     errors = torch.stack([case.metric_errors(codes.expand(20, 1, 3)) for codes in every], dim=1)
     assert torch.equal(case.by_metric(beam=36)[:, 0], every[errors.argmin(1)])
     assert not torch.equal(case.by_image(beam=1), case.by_image(beam=36))
+
+
+def test_the_images_judged_are_those_that_decoding_gives_to_the_last_bit():
+    """Many levels and a width that no vector register divides: other orders of adding differ here."""
+    case, decoded = Case(0, n=5, n_tokens=1, sizes=(4,) * 8, dim=7), []
+
+    def decode(tokens):
+        decoded.append(tokens.clone())
+        return case.decode(tokens)
+
+    refine_by_image(case.codes, case.tokens, case.books, decode, case.images)
+    assert torch.equal(decoded[0], Quantizer.look_up(case.books, case.codes))
 
 
 def test_sums_of_levels_far_from_the_origin_are_found():

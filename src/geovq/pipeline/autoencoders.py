@@ -16,7 +16,8 @@ from geovq.registry import build, with_seed
 from geovq.seeding import seeded_weights
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
-from geovq.training import ImageSource, fit
+from geovq.training import ImageSource, TrainingResult, fit
+from geovq.vq.collapse import diagnose, settings_of
 
 
 def model_inputs(run: Context, name: str, seed: int) -> dict[str, Any]:
@@ -43,9 +44,20 @@ def train_model(run: Context, name: str, seed: int) -> Path:
             progress=run.progress,
         )
         log = {"best_epoch": result.best_epoch, "epochs": result.epochs, "log": result.log}
+        collapse = _collapse(model, result, config.train.learning_rate)
+        if collapse:
+            run.stages.tell(f"{name}, seed {seed}: {collapse['sentence']}")
+            log["collapse"] = collapse
         save_artifact(folder, log, arrays_of(model))
 
     return run.stages.run("train", path, model_inputs(run, name, seed), make, arm=name, seed=seed)
+
+
+def _collapse(model: AutoencoderModel, result: TrainingResult, learning_rate: float) -> dict[str, Any]:
+    """Why the codebook of a trained model's layer collapsed, as JSON values; empty if it did not."""
+    settings = None if model.layer is None else settings_of(model.layer, learning_rate)
+    found = None if settings is None else diagnose(result.log, settings)
+    return {} if found is None else {**to_json(found), "sentence": found.sentence}
 
 
 def new_model(run: Context, name: str, seed: int) -> AutoencoderModel:

@@ -78,12 +78,12 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
 
     def make(folder: Path, _: Path) -> None:
         tokenizer = load_tokenizer(run, arm, seed)
-        latents = load_latents(run, arm.config.model, seed)
         splits = {}
         for split in HELD_OUT if encodes_slowly(arm) else SPLITS:
             images, parts = run.images(split), []
+            means, sigmas = latents_of(run, arm, seed, split)
             for rows in chunks_of(images):
-                mean, sigma = (latents[f"{split}.{part}"][rows] for part in ("mean", "sigma"))
+                mean, sigma = means[rows], sigmas[rows]
                 pixels = images.images(rows) if arm.aware else None
                 parts.append(tokenizer.encode_latents(mean, sigma, pixels))
             splits[split] = np.concatenate(parts)
@@ -95,6 +95,17 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
     )
 
 
+def latents_of(run: Context, arm: Arm, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sigma (N, *latent_shape) of a split's images, by the encoder that the arm codes them with."""
+    if arm.tuned and arm.config.tune is not None and arm.config.tune.parts == "all":
+        tokenizer, images = load_tokenizer(run, arm, seed), run.images(split)
+        chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(images)]
+        mean, sigma = (np.concatenate(part) for part in zip(*chunks, strict=True))
+        return mean, sigma
+    latents = load_latents(run, arm.config.model, seed)
+    return latents[f"{split}.mean"], latents[f"{split}.sigma"]
+
+
 def codes_of(run: Context, arm: Arm, seed: int) -> StoredCodes:
     """The codes of an arm, from its folder."""
     return load_codes(run.root / run.arm_path("codes", coded_by(arm), seed))
@@ -102,7 +113,8 @@ def codes_of(run: Context, arm: Arm, seed: int) -> StoredCodes:
 
 def coded_by(arm: Arm) -> Arm:
     """The arm whose codes ``arm`` uses: a tuned one those it was tuned on, unless they were found anew."""
-    own = arm.aware or (arm.config.tune is not None and arm.config.tune.rounds > 1)
+    tune = arm.config.tune
+    own = arm.aware or (tune is not None and (tune.rounds > 1 or tune.parts == "all"))
     return arm if own else arm.plain
 
 

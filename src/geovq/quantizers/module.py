@@ -15,9 +15,9 @@ from geovq.errors import InputError
 from geovq.geometry.decoder_calls import Decoder
 from geovq.quantizers.base import Quantizer
 from geovq.registry import build, kind_of
+from geovq.vq.estimators import straight_through
 from geovq.vq.layer import QuantizerLayer
 from geovq.vq.quantized import Quantized
-from geovq.vq.estimators import straight_through
 
 
 class FittedQuantizer(QuantizerLayer):

@@ -25,8 +25,8 @@ def config() -> RunConfig:
     chunks: dict[str, dict[str, Any]] = {
         "vq": {"n_codes": 256, "commitment": 4.0},
         "manual": {"n_codes": 256, "commitment": 4.0},
-        "ema": {"n_codes": 256, "commitment": 4.0},
-        "rotation": {"n_codes": 256, "commitment": 4.0},
+        "ema": {"n_codes": 256, "commitment": 1.0},
+        "rotation": {"n_codes": 256, "commitment": 1.0},
         "simvq": {"n_codes": 256, "commitment": 4.0},
         "cosine": {"n_codes": 256, "commitment": 4.0},
         "diveq": {"n_codes": 256},

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from geovq.config import to_json
 from geovq.reports import figures
 from geovq.reports.atlas import ATLAS_BYTES, AtlasView, atlas_view, read_atlas
+from geovq.reports.collapse import collapse_words
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table, machine_words, total_seconds
@@ -164,6 +165,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "paths": _paths(run),
         "clusters": _clusters(run),
         "usage": _usage(run, pictured),
+        "collapses": collapse_words(run),
         "prior_table": metric_table(run.records, run.arms, PRIOR_METRICS, only=_prior_arms(run)),
         "training": _training(run.log),
         "costs": cost_table(run.cost.stages),

@@ -80,5 +80,9 @@ def _cost_parts(cost: RunCost) -> list[str]:
         return []
     machine = machine_words(cost.machine)
     total = f"Cost: {duration(total_seconds(cost.stages))} in all{' on ' if machine else ''}{machine}."
+    reused = sum(stage.reused for stage in cost.stages)
+    if reused:
+        total += f" Stages taken from earlier runs: {reused} of {len(cost.stages)}; "
+        total += "the sum holds their copying, not their cost."
     stages = markdown(cost_table(cost.stages))
     return [total, f"<details>\n<summary>Time and memory by stage</summary>\n\n{stages}\n\n</details>"]

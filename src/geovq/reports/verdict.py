@@ -35,9 +35,7 @@ def verdict(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Verdict:
     best = {kind: _best_on_validation(records, arms, kind) for kind in ("post-hoc", "end-to-end")}
     for kind, arm in best.items():
         if arm is None:
-            return Verdict(
-                f"No verdict: no arm of the kind “{KIND_WORDS[kind]}” has a validation error yet.", None
-            )
+            return Verdict(f"No verdict: {_missing(arms, kind)}.", None)
     contest = Contest(str(best["post-hoc"]), str(best["end-to-end"]))
     errors = {arm: by_seed(records, arm, "mse", "test") for arm in (contest.post_hoc, contest.end_to_end)}
     seeds = sorted(errors[contest.post_hoc].keys() & errors[contest.end_to_end].keys())
@@ -56,6 +54,12 @@ def _best_on_validation(records: Sequence[Record], arms: Mapping[str, ArmInfo], 
     }
     # A tuned decoder that fell back to its start ties with its arm, and has had the rival's budget.
     return min(errors, key=lambda arm: (errors[arm], -arms[arm].image_passes, arm)) if errors else None
+
+
+def _missing(arms: Mapping[str, ArmInfo], kind: str) -> str:
+    if arms and all(info.kind != kind for info in arms.values()):
+        return f"the run has no arm of the kind “{KIND_WORDS[kind]}”"
+    return f"no arm of the kind “{KIND_WORDS[kind]}” has a validation error yet"
 
 
 def _sentence(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geovq.errors import InputError
+from geovq.quantizers import Quantizer
 from geovq.search import beam_sums, extend_beams
 
 IMAGES_A_BATCH, NUMBERS_A_BATCH = 512, 2**22  # of images decoded at once: more would leave the cache
@@ -229,7 +230,7 @@ class _Batch:
     ) -> None:
         self._rows, self._books, self._error = rows, books, error
         self._tokens_btd, self._codes_btl = tokens[rows], codes[rows]
-        self._quantized_btd = _sums(self._codes_btl, books)
+        self._quantized_btd = Quantizer.look_up(books, self._codes_btl)
         self._errors = error.present(rows, self._quantized_btd)
 
     def with_codes_tried(self, count: int) -> Tensor:
@@ -249,7 +250,7 @@ class _Batch:
         """Codes (b, t, l) after one pass over all tokens, with the sums that a beam search ends with."""
         for token in range(self._tokens_btd.shape[1]):
             tried_bcl = beam_sums(self._tokens_btd[:, token], self._books, beam)
-            moves_bcd = _sums(tried_bcl, self._books) - self._quantized_btd[:, None, token]
+            moves_bcd = Quantizer.look_up(self._books, tried_bcl) - self._quantized_btd[:, None, token]
             # Rounding must not make a move of the sum that is there.
             moves_bcd[(tried_bcl == self._codes_btl[:, None, token]).all(2)] = 0
             self._take_best(token, tried_bcl, moves_bcd)
@@ -263,10 +264,6 @@ class _Batch:
         self._codes_btl[better, token] = tried_bcl[better, best]
         self._quantized_btd[better, token] += moves_bcd[better, best]
         self._errors[better] = tried_bc[better, best]
-
-
-def _sums(codes: Tensor, books: Sequence[Tensor]) -> Tensor:
-    return torch.stack([book[codes[..., level]] for level, book in enumerate(books)]).sum(0)
 
 
 def _check(codes: Tensor, tokens: Tensor, codebooks: Sequence[Tensor], counts: Mapping[str, int]) -> None:

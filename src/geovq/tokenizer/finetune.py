@@ -1,8 +1,8 @@
 """Tuning what decodes an arm's codes on the codes that it will be given.
 
 A frozen autoencoder's decoder has only seen continuous latents; a few epochs on the quantized ones remove
-much of the error of any codebook. The codes' vectors can be tuned with it; where the decoder must stay as it
-is, a light rectifier before it is trained instead.
+much of the error of any codebook. The codes' vectors can be tuned with it, and the encoder with both; where
+the decoder must stay as it is, a light rectifier before it is trained instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geovq.config import TuneConfig
@@ -23,11 +22,11 @@ from geovq.models.rectifier import Rectifier
 from geovq.quantizers import FittedQuantizer
 from geovq.seeding import derive_seed, seeded_weights
 from geovq.storage.artifact import fingerprint
+from geovq.tokenizer.image_loss import image_loss
+from geovq.tokenizer.joint import quantizer_of, tune_jointly
 from geovq.tokenizer.latent import LatentTokenizer
 from geovq.tokenizer.vectors import CodeVectors
 from geovq.training import Progress, TrainingResult, fit
-
-BEAM = 16  # partial sums kept where the codes of several tuned levels are found anew
 
 
 def finetune(
@@ -42,15 +41,16 @@ def finetune(
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[LatentTokenizer, TrainingResult]:
-    """A tokenizer whose decoder, codebook or rectifier is tuned on its codes; ``tokenizer`` stays as it was.
+    """A tokenizer with parts that are tuned on its codes; ``tokenizer`` stays as it was.
 
     The loss is summed over an image; the weights of the best validation epoch are kept, those before tuning
     included as epoch 0. The codes (N, S) are computed unless given. In every round after the first they are
     found anew, the nearest or by beam search in the tuned codebook, and the tuned tokenizer finds them so
-    too; a round that does not lower the validation loss is dropped and is the last.
+    too; a round that does not lower the validation loss is dropped and is the last. With parts ``all`` they
+    are found anew at every step, none are taken, and the encoder is another: latents of before do not fit.
 
     Raises ``InputError`` if the codes do not fit, or depend on the decoder that is to be tuned, or are to be
-    found anew with levels of different sizes.
+    found anew with levels of different sizes or, where the encoder is tuned, with more than a latent.
     """
     quantizer = tokenizer.quantizer
     if isinstance(quantizer, FittedQuantizer) and quantizer.follows_decoder and config.parts != "rectifier":
@@ -62,6 +62,10 @@ def finetune(
         raise InputError(
             "decoder-aware codes depend on the decoder and would change with it; expected codes that stay; "
             "tune tokenizer.changed(aware=None) and make the tuned one aware"
+        )
+    if config.parts == "all":
+        return tune_jointly(
+            tokenizer, train, validation, config, seed=seed, checkpoints=checkpoints, progress=progress
         )
     if config.rounds > 1 and len(set(quantizer.n_codes)) > 1:
         raise InputError(
@@ -144,13 +148,7 @@ class _DecodedCodes(nn.Module):
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         images, codes = batch
         decoded = self._tokenizer[0].decode_codes(codes)
-        squared_error = (decoded - images).square().flatten(1).sum(1).mean()
-        mse = squared_error / images[0].numel()
-        if self.loss_name == "mse":
-            return {"total": squared_error, "mse": mse}
-        # Rounding may put a decoder of one's own a little outside [0, 1].
-        nats = F.binary_cross_entropy(decoded.clamp(0, 1), images, reduction="none").flatten(1).sum(1).mean()
-        return {"total": nats, "mse": mse}
+        return image_loss(decoded, images, self.loss_name)
 
 
 def _one_round(
@@ -177,10 +175,8 @@ def _one_round(
 
 
 def _with_tuned_codebook(tokenizer: LatentTokenizer) -> FittedQuantizer:
-    """A quantizer that finds codes by the tuned vectors themselves."""
     assert tokenizer.vectors is not None
-    levels = [level.detach().cpu().numpy() for level in tokenizer.vectors.levels]
-    return FittedQuantizer.of_codebook(levels, beam=BEAM)
+    return quantizer_of(tokenizer.vectors)
 
 
 def _best_loss(result: TrainingResult) -> float:

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from geovq.quantizers import Quantizer
 from geovq.vq import QuantizerLayer
 
 
@@ -38,10 +39,8 @@ class CodeVectors(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Vectors (..., d) of codes (..., L)."""
-        vectors = self.levels[0][codes[..., 0]]
-        for level in range(1, len(self.levels)):
-            vectors = vectors + self.levels[level][codes[..., level]]
-        return vectors
+        levels: list[Tensor] = list(self.levels)
+        return Quantizer.look_up(levels, codes)
 
 
 def codebooks(quantizer: QuantizerLayer) -> list[Tensor]:

@@ -123,7 +123,7 @@ class ResidualVQ(QuantizerLayer):
         if len(parts) == 1:
             codes = codes[..., 0]
         loss = _sum([part.loss for part in parts])
-        return Quantized(straight_through(z, quantized), codes, loss, _stats(parts))
+        return Quantized(straight_through(z, quantized), codes, loss, mean_stats(parts))
 
     def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
         """Take the L codebooks (K_l, d) of a fitted quantizer as the levels'.
@@ -165,8 +165,8 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
     return sum(terms[1:], terms[0])
 
 
-def _stats(parts: Sequence[Quantized]) -> dict[str, Tensor]:
-    """Means over levels of what the levels watch, and the perplexity of the level that uses fewest codes."""
+def mean_stats(parts: Sequence[Quantized]) -> dict[str, Tensor]:
+    """Means over levels of what they watch, and the perplexity of the one that uses fewest codes."""
     stats = {name: torch.stack([part.stats[name].float() for part in parts]) for name in parts[0].stats}
     means = {name: values.mean() for name, values in stats.items()}
     if "batch_perplexity" in stats:

@@ -44,6 +44,8 @@ class Watch(nn.Module):
             self.age.add_(1).masked_fill_(counts > 0, 0)
         share = counts / counts.sum()
         stats = {
+            # Of the batches of all processes in training; bounds the two that follow.
+            "batch_vectors": counts.sum(),
             "batch_utilization": (counts > 0).float().mean(),
             "batch_perplexity": (-(share * share.clamp_min(SMALLEST).log()).sum()).exp(),
             "idle_codes": (self.age >= IDLE_UPDATES).float().mean(),
