@@ -14,7 +14,7 @@ from geovq.search import nearest_codes
 from geovq.seeding import torch_generator
 from geovq.vq.entropy import codebook_entropy_penalty
 from geovq.vq.estimators import straight_through
-from geovq.vq.layer import QuantizerLayer, checked_tokens
+from geovq.vq.layer import QuantizerLayer, checked_tokens, one_level
 from geovq.vq.quantized import Quantized
 from geovq.vq.revival import replacements
 from geovq.vq.start import kmeans_start
@@ -26,7 +26,7 @@ class CodebookLayer(QuantizerLayer):
 
     A subclass holds the table (``codebook``), says how to overwrite rows of it (``_overwrite``), and may
     change how codes are chosen (``_assign``), how gradients pass (``_estimate``), what is minimised
-    (``_loss``) and how the table moves besides (``_move``).
+    (``_loss``), or all three at once (``_quantize``), and how the table moves besides (``_move``).
 
     Parameters
     ----------
@@ -95,15 +95,8 @@ class CodebookLayer(QuantizerLayer):
 
         Raises ``InputError`` if there are more levels than one, or they are not (K, d) of this layer.
         """
-        levels = list(codebook) if not isinstance(codebook, Tensor) or codebook.ndim == 3 else [codebook]
-        if len(levels) != 1 or levels[0].shape != (self._n_codes, self.dim):
-            found = " and ".join(str(tuple(level.shape)) for level in levels)
-            raise InputError(
-                f"{type(self).__name__}: the codebook to start from has shape {found}; expected "
-                f"({self._n_codes}, {self.dim}), n_codes and dim of this layer; fit a quantizer with as many "
-                "codes, or set n_codes to its"
-            )
-        self._start_at(levels[0].detach().to(self.usage))
+        vectors = one_level(type(self).__name__, codebook, self._n_codes, self.dim)
+        self._start_at(vectors.to(self.usage))
 
     def forward(self, z: Tensor) -> Quantized:
         """Quantize ``z (..., d)``; in training mode the codebook starts, moves and revives dead codes.
@@ -116,13 +109,11 @@ class CodebookLayer(QuantizerLayer):
         with torch.autocast(z.device.type, enabled=False):
             if self.training and not bool(self.started):
                 self._start_at(kmeans_start(flat.detach(), self._n_codes, self.seed))
-            codes = self._assign(flat)
-            quantized = self.lookup(codes)
-            z_q = self._estimate(flat, quantized, codes)
-            loss = self._loss(flat, quantized)
+            codes, z_q, loss = self._quantize(flat)
             if self.entropy:
-                loss = loss + self.entropy * codebook_entropy_penalty(flat, self.codebook)
-            counts, stats = self.watch(flat.detach(), quantized.detach(), codes)
+                # A copy, for the codebook moves before the penalty's gradient is asked for.
+                loss = loss + self.entropy * codebook_entropy_penalty(flat, self.codebook.clone())
+            counts, stats = self.watch(flat.detach(), z_q.detach(), codes)
             if self.training:
                 stats["revived"] = self._learn(flat.detach(), codes, counts)
         return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1]), loss, stats)
@@ -131,11 +122,17 @@ class CodebookLayer(QuantizerLayer):
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         """Let the codes ``rows`` (bool (K,)) be ``vectors``, and forget what they were."""
 
+    def _quantize(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (n,) of vectors (n, d), ``z_q`` (n, d) and the loss without any entropy penalty."""
+        codes = self._assign(flat)
+        quantized = self.lookup(codes)
+        return codes, self._estimate(flat, quantized), self._loss(flat, quantized)
+
     def _assign(self, flat: Tensor) -> Tensor:
         """Codes (n,) of vectors (n, d)."""
         return nearest_codes(flat, self.codebook)
 
-    def _estimate(self, flat: Tensor, quantized: Tensor, codes: Tensor) -> Tensor:
+    def _estimate(self, flat: Tensor, quantized: Tensor) -> Tensor:
         """``quantized`` (n, d) in value, with a gradient for ``flat``."""
         return straight_through(flat, quantized)
 

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from geovq.seeding import torch_generator
+
 
 def is_distributed() -> bool:
     """Whether this process trains together with others."""
@@ -43,3 +45,9 @@ def of_first_rank(tensor: Tensor) -> Tensor:
         tensor = tensor.contiguous().clone()
         dist.broadcast(tensor, src=0)
     return tensor
+
+
+def generator_of_rank(seed: int, purpose: str, step: int, device: torch.device) -> torch.Generator:
+    """A generator for what every process draws for its own vectors, different in each."""
+    rank = dist.get_rank() if is_distributed() else 0
+    return torch_generator(seed, f"{purpose} of rank {rank}" if rank else purpose, step, str(device))

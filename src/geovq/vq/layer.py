@@ -81,3 +81,18 @@ def checked_tokens(name: str, z: Tensor, dim: int) -> Tensor:
                 "lower the learning rate or look at the encoder's input"
             )
     return flat
+
+
+def one_level(name: str, codebook: Tensor | Sequence[Tensor], n_codes: int, dim: int) -> Tensor:
+    """The single table (K, d) of a fitted quantizer's codebook, for the layer called ``name``.
+
+    Raises ``InputError`` if there are more levels than one, or they are not (n_codes, dim).
+    """
+    levels = list(codebook) if not isinstance(codebook, Tensor) or codebook.ndim == 3 else [codebook]
+    if len(levels) != 1 or levels[0].shape != (n_codes, dim):
+        found = " and ".join(str(tuple(level.shape)) for level in levels)
+        raise InputError(
+            f"{name}: the codebook to start from has shape {found}; expected ({n_codes}, {dim}), n_codes and "
+            "dim of this layer; fit a quantizer with as many codes, or set n_codes to its"
+        )
+    return levels[0].detach()

@@ -14,5 +14,5 @@ from geovq.vq.estimators import rotated
 class RotationVQ(EMAVQ):
     """``EMAVQ`` whose gradient is turned and scaled as the code turns and scales its vector."""
 
-    def _estimate(self, flat: Tensor, quantized: Tensor, codes: Tensor) -> Tensor:
+    def _estimate(self, flat: Tensor, quantized: Tensor) -> Tensor:
         return rotated(flat, quantized)
