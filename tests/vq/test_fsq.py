@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -14,6 +15,8 @@ from geovq.errors import InputError
 from geovq.models.vqvae import VQVAE
 from geovq.seeding import torch_generator
 from geovq.vq import FSQ
+
+published = functools.partial(FSQ, start="none")
 
 SMALL_LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=4).filter(
     lambda levels: math.prod(levels) <= 500
@@ -35,7 +38,7 @@ def bounded(z: float, level: int) -> float:
 @given(SMALL_LEVELS)
 @settings(max_examples=30, deadline=None)
 def test_codes_and_vectors_go_round_over_all_codes(levels):
-    layer = FSQ(len(levels), levels).eval()
+    layer = published(len(levels), levels).eval()
     codes = torch.arange(math.prod(levels))
     book = layer.lookup(codes)
     assert layer.n_codes == (len(codes),)
@@ -65,7 +68,7 @@ def inverse(target: float, level: int) -> float:
 
 
 def test_the_first_channel_is_the_lowest_digit():
-    layer = FSQ(3, [5, 4, 3])
+    layer = published(3, [5, 4, 3])
     digits = (layer.codebook * torch.tensor([2, 2, 1]) + torch.tensor([2, 2, 1])).long()
     assert digits[[0, 1, 5, 20, 59]].tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [4, 3, 2]]
 
@@ -81,25 +84,25 @@ def test_the_first_channel_is_the_lowest_digit():
     ],
 )
 def test_the_grid_of_a_channel(level, grid):
-    assert FSQ(1, [level]).codebook[:, 0].tolist() == grid
+    assert published(1, [level]).codebook[:, 0].tolist() == grid
 
 
 @pytest.mark.parametrize("level", [2, 3, 4, 5, 8, 9])
 def test_values_are_the_rounded_bound(level):
     z = torch.linspace(-4, 4, 401)[:, None]
     expected = [round(bounded(value, level)) / (level // 2) for value in z[:, 0].tolist()]
-    assert FSQ(1, [level]).eval()(z).z_q[:, 0].tolist() == expected
+    assert published(1, [level]).eval()(z).z_q[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("level", range(3, 10))
 def test_zero_stays_zero_from_three_levels_on(level):
-    layer = FSQ(1, [level])
+    layer = published(1, [level])
     z = torch.tensor([[-0.05], [0.0], [0.05]])
     assert (layer(z).z_q == 0).all()
 
 
 def test_two_levels_part_at_zero():
-    layer = FSQ(1, [2])
+    layer = published(1, [2])
     assert layer(torch.tensor([[-0.01], [0.01]])).codes.tolist() == [0, 1]
     z = torch.zeros(1, 1, requires_grad=True)
     layer(z).z_q.sum().backward()
@@ -110,19 +113,19 @@ def test_two_levels_part_at_zero():
 def test_vectors_spread_evenly_use_every_code(levels):
     # Even in the bounded space.
     fraction = torch.rand(20_000, 3, generator=torch_generator(0, "even")) * 2 - 1
-    codes = FSQ(3, levels).eval()(fraction.mul(0.9999).atanh()).codes
+    codes = published(3, levels).eval()(fraction.mul(0.9999).atanh()).codes
     assert len(codes.unique()) == math.prod(levels)
 
 
 @pytest.mark.parametrize("level", [2, 1000])
 def test_the_outermost_levels_are_reached(level):
-    assert FSQ(1, [level])(torch.tensor([[-50.0], [50.0]])).codes.tolist() == [0, level - 1]
+    assert published(1, [level])(torch.tensor([[-50.0], [50.0]])).codes.tolist() == [0, level - 1]
 
 
 @given(st.lists(st.integers(2, 12), min_size=1, max_size=3), st.integers(0, 100))
 @settings(max_examples=30, deadline=None)
 def test_the_gradient_is_that_of_the_bound(levels, step):
-    layer = FSQ(len(levels), levels).train()
+    layer = published(len(levels), levels).train()
     z = vectors(20, len(levels), step=step).requires_grad_()
     upstream = vectors(20, len(levels), step=step + 1)
     layer(z).z_q.backward(upstream)
@@ -139,7 +142,7 @@ def test_the_gradient_is_that_of_the_bound(levels, step):
 @pytest.mark.parametrize("level", [2, 3, 4, 7, 8])
 def test_the_gradient_is_the_difference_quotient_of_the_bound(level):
     z = torch.linspace(-1.5, 1.5, 31)[:, None].requires_grad_()
-    FSQ(1, [level])(z).z_q.sum().backward()
+    published(1, [level])(z).z_q.sum().backward()
     step = 1e-5
     for value, slope in zip(z[:, 0].tolist(), z.grad[:, 0].tolist(), strict=True):
         quotient = (bounded(value + step, level) - bounded(value - step, level)) / (2 * step * (level // 2))
@@ -149,20 +152,20 @@ def test_the_gradient_is_the_difference_quotient_of_the_bound(level):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dim", [3, 7])
 def test_there_is_no_auxiliary_loss(training, dim):
-    assert FSQ(dim, [5, 4, 3]).train(training)(vectors(10, dim)).loss == 0
+    assert published(dim, [5, 4, 3]).train(training)(vectors(10, dim)).loss == 0
 
 
 def test_as_many_dimensions_as_levels_have_nothing_to_learn():
-    layer = FSQ(3, [5, 4, 3])
+    layer = published(3, [5, 4, 3])
     assert list(layer.parameters()) == []
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7])
 def test_other_widths_are_projected_in_and_out(dim):
-    layer = FSQ(dim, [5, 4, 3], seed=2)
+    layer = published(dim, [5, 4, 3], seed=2)
     z = vectors(50, dim)
     quantized = layer(z)
-    inner = FSQ(3, [5, 4, 3])(layer.project_in(z))
+    inner = published(3, [5, 4, 3])(layer.project_in(z))
     assert torch.equal(quantized.codes, inner.codes)
     assert torch.allclose(quantized.z_q, layer.project_out(inner.z_q), atol=1e-6)
     quantized.z_q.square().sum().backward()
@@ -171,17 +174,17 @@ def test_other_widths_are_projected_in_and_out(dim):
 
 
 def test_the_gradient_through_projections_is_the_chain_rule():
-    layer = FSQ(7, [5, 4, 3])
+    layer = published(7, [5, 4, 3])
     z, upstream = vectors(50, 7).requires_grad_(), vectors(50, 7, step=1)
     layer(z).z_q.backward(upstream)
     channels = layer.project_in(z.detach()).detach().requires_grad_()
-    FSQ(3, [5, 4, 3])(channels).z_q.backward(upstream @ layer.project_out.weight.detach())
+    published(3, [5, 4, 3])(channels).z_q.backward(upstream @ layer.project_out.weight.detach())
     assert torch.allclose(z.grad, channels.grad @ layer.project_in.weight.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dim", [3, 7, 64])
 def test_the_vector_of_a_code_does_not_depend_on_the_batch(dim):
-    layer = FSQ(dim, [8, 6, 5]).eval()
+    layer = published(dim, [8, 6, 5]).eval()
     quantized = layer(vectors(101, dim))
     assert torch.equal(layer.codebook[quantized.codes], quantized.z_q)
     for row in range(0, 101, 10):
@@ -190,7 +193,7 @@ def test_the_vector_of_a_code_does_not_depend_on_the_batch(dim):
 
 def test_first_weights_are_keyed_by_the_seed():
     def weight(seed: int) -> Tensor:
-        return FSQ(7, [5, 4], seed=seed).project_in.weight
+        return published(7, [5, 4], seed=seed).project_in.weight
 
     assert torch.equal(weight(0), weight(0))
     assert not torch.equal(weight(0), weight(1))
@@ -200,8 +203,8 @@ def test_first_weights_are_keyed_by_the_seed():
 def test_a_layer_cast_to_half_precision_keeps_its_codes(dtype):
     levels = [7, 7, 7, 7]
     z = vectors(2000, 4).to(dtype)
-    expected = FSQ(4, levels).eval()(z.float())
-    found = FSQ(4, levels).to(dtype).eval()(z)
+    expected = published(4, levels).eval()(z.float())
+    found = published(4, levels).to(dtype).eval()(z)
     assert torch.equal(found.codes, expected.codes)
     assert torch.equal(found.z_q, expected.z_q)
     # Codes past 256 and 2048 have gaps in these types.
@@ -210,14 +213,14 @@ def test_a_layer_cast_to_half_precision_keeps_its_codes(dtype):
 
 
 def test_the_largest_alphabet_has_a_codebook():
-    layer = FSQ(6, [8] * 6)
+    layer = published(6, [8] * 6)
     assert layer.bits == 18
     assert layer.codebook.shape == (2**18, 6)
     assert torch.equal(layer.codebook[-1], torch.full((6,), 0.75))
 
 
 def test_training_moves_a_small_autoencoder_to_other_codes():
-    layer = FSQ(5, [5, 4, 3], seed=1)
+    layer = published(5, [5, 4, 3], seed=1)
     z = vectors(200, 5)
     weights = list(layer.parameters())
 
@@ -242,7 +245,7 @@ def test_codes_out_of_range_are_refused(codes):
     with pytest.raises(
         InputError, match=rf"FSQ: codes reach from {codes[0]} to {codes[1]}; expected 0 to 59"
     ):
-        FSQ(3, [5, 4, 3]).lookup(torch.tensor(codes))
+        published(3, [5, 4, 3]).lookup(torch.tensor(codes))
 
 
 @pytest.mark.parametrize(
@@ -265,9 +268,9 @@ def test_codes_out_of_range_are_refused(codes):
 )
 def test_impossible_settings_are_refused(dim, levels, message):
     with pytest.raises(InputError, match=message):
-        FSQ(dim, levels)
+        published(dim, levels)
 
 
 def test_a_codebook_to_start_from_is_refused():
     with pytest.raises(InputError, match="FSQ: its codebook is fixed by construction"):
-        FSQ(3, [5, 4, 3]).start_from(torch.zeros(60, 3))
+        published(3, [5, 4, 3]).start_from(torch.zeros(60, 3))

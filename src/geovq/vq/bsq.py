@@ -6,6 +6,8 @@ section 4.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,7 @@ class BSQ(LFQ):
     entropy : weight of the entropy penalty.
     gamma : weight of the codes' even use within it.
     temperature : of ``p(c | u)``, proportional to ``exp(-|u - c|^2 / temperature)``.
+    start : ``batch`` scales the channels by the first training batch, ``none`` leaves them as they are.
     seed : of the maps' first weights.
     """
 
@@ -43,6 +46,7 @@ class BSQ(LFQ):
         entropy: float = 0.1,
         gamma: float = 1.0,
         temperature: float = 1.0,
+        start: Literal["batch", "none"] = "batch",
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -52,6 +56,7 @@ class BSQ(LFQ):
             entropy=entropy,
             gamma=gamma,
             temperature=temperature,
+            start=start,
             seed=seed,
         )
 

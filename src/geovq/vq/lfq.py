@@ -6,6 +6,7 @@ Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generatio
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class LFQ(GridLayer):
     entropy : weight of the entropy penalty.
     gamma : weight of the codes' even use within it.
     temperature : of p, in squared units of z.
+    start : ``batch`` scales the channels by the first training batch, ``none`` leaves them as they are.
     seed : of the maps' first weights.
     """
 
@@ -52,6 +54,7 @@ class LFQ(GridLayer):
         entropy: float = 0.1,
         gamma: float = 1.0,
         temperature: float = 0.01,
+        start: Literal["batch", "none"] = "batch",
         seed: int = 0,
     ) -> None:
         name = type(self).__name__
@@ -66,7 +69,7 @@ class LFQ(GridLayer):
                 raise InputError(f"{name}: {what} is {weight}; expected a weight of at least 0")
         if not temperature > 0:
             raise InputError(f"{name}: temperature is {temperature}; expected above 0")
-        super().__init__(dim, [2] * n_bits, seed=seed)
+        super().__init__(dim, [2] * n_bits, start=start, seed=seed)
         self.commitment, self.entropy, self.gamma, self.temperature = commitment, entropy, gamma, temperature
         self.corner = self._corner(n_bits)
 

@@ -17,6 +17,7 @@ from geovq.errors import InputError
 from geovq.registry import build, with_seed
 from geovq.search import beam_search
 from geovq.seeding import derive_seed, torch_generator
+from geovq.vq.distributed import gathered
 from geovq.vq.estimators import straight_through
 from geovq.vq.layer import QuantizerLayer, checked_tokens
 from geovq.vq.quantized import Quantized
@@ -143,8 +144,9 @@ class ResidualVQ(QuantizerLayer):
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
         n_wanted = START_VECTORS_PER_CODE * self.n_codes[0]
-        if len(flat) < n_wanted:
-            residual = enlarged(flat, n_wanted, self.seed)
+        vectors = gathered(flat)  # so that all processes start alike, or none
+        if len(vectors) < n_wanted:
+            residual = enlarged(vectors, n_wanted, self.seed)
             for level in self._levels():
                 residual = residual - level(residual).z_q
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geovq.seeding import torch_generator
-from geovq.vq.distributed import gathered
+from geovq.vq.distributed import gathered, of_first_rank
 
 
 @torch.no_grad()
@@ -23,4 +23,5 @@ def replacements(flat: Tensor, n_dead: int, seed: int, step: int) -> Tensor:
     drawn = flat[torch.randperm(len(flat), generator=generator)[:n_dead].to(flat.device)]
     pool = gathered(drawn)
     chosen = torch.randperm(len(pool), generator=generator).repeat(-(-n_dead // len(pool)))[:n_dead]
-    return pool[chosen.to(flat.device)]
+    # Generators differ by now where batches were not of one size.
+    return of_first_rank(pool[chosen.to(flat.device)])
