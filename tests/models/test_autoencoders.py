@@ -12,6 +12,7 @@ from geovq.config import DataConfig
 from geovq.data import load
 from geovq.errors import ConfigError, CorruptArtifactError
 from geovq.models import VAE, VQVAE
+from geovq.models.cut import cut, paste
 from geovq.models.likelihood import bernoulli_nats, gaussian_kl_nats
 from geovq.models.weights import arrays_of, load_arrays, n_parameters
 from geovq.seeding import seeded_weights, torch_generator
@@ -239,3 +240,20 @@ def test_weights_of_another_size_are_refused_on_one_line(widths):
     ) as caught:
         load_arrays(vae(), arrays_of(vae(widths=widths)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_vqvae_can_minimise_the_squared_error(digits):
+    layer = {"kind": "ema", "params": {"n_codes": 16, "start": "random"}}
+    model = VQVAE((1, 8, 8), layer, latent_dim=8, widths=(8, 16), reconstruction="mse").eval()
+    terms = model.loss((digits,), torch_generator(0, "loss"))
+    tokens = cut(model.encoder(digits)[0], (2, 4))
+    decoded = model.decoder(paste(model.layer(tokens).z_q, (8,)))
+    expected = (decoded - digits).square().flatten(1).sum(1).mean()
+    assert terms["squared_error"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["total"].item() == pytest.approx((terms["squared_error"] + terms["commitment"]).item())
+
+
+def test_an_unknown_reconstruction_loss_is_refused():
+    layer = {"kind": "ema", "params": {"n_codes": 16}}
+    with pytest.raises(ConfigError, match="reconstruction is 'l1'; expected 'bce' or 'mse'"):
+        VQVAE((1, 8, 8), layer, latent_dim=8, widths=(8, 16), reconstruction="l1")

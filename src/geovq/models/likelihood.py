@@ -11,6 +11,11 @@ def bernoulli_nats(logits: Tensor, images: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
 
 
+def squared_error(decoded: Tensor, images: Tensor) -> Tensor:
+    """Squared error of decoded images (N, C, H, W), summed over an image."""
+    return (decoded - images).square().sum() / len(images)
+
+
 def gaussian_kl_nats(mean: Tensor, sigma: Tensor) -> Tensor:
     """KL(N(mean, sigma^2) || N(0, 1)) in nats an image (Kingma & Welling 2014, appendix B)."""
     return (0.5 * (mean.square() + sigma.square() - 1) - sigma.log()).sum() / len(mean)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from geovq.config import Spec, from_json
+from geovq.errors import ConfigError
 from geovq.models.cut import cut, paste, token_dim
-from geovq.models.likelihood import bernoulli_nats
+from geovq.models.likelihood import bernoulli_nats, squared_error
 from geovq.models.model import AutoencoderModel, Network
 from geovq.registry import build, with_seed
 from geovq.vq import QuantizerLayer
@@ -29,6 +30,10 @@ class VQVAE(AutoencoderModel):
     seed : of the layer's own draws.
     spatial : a latent map (D, H/4, W/4) instead of a flat latent; ``tokens`` are then its sites.
     network : ``conv`` or ``dense``, fully connected, as for the ``VAE``.
+    reconstruction : ``bce``, the binary cross-entropy of an image in nats, or ``mse``, its squared error
+        summed over pixels, which is about a tenth of it: the layer's loss then weighs ten times as much.
+
+    Raises ``ConfigError`` for an unknown reconstruction loss, and as ``AutoencoderModel``.
     """
 
     end_to_end = True
@@ -45,8 +50,12 @@ class VQVAE(AutoencoderModel):
         seed: int = 0,
         spatial: bool = False,
         network: Network = "conv",
+        reconstruction: Literal["bce", "mse"] = "bce",
     ) -> None:
         super().__init__(image_shape, latent_dim, widths, spatial, network)
+        if reconstruction not in ("bce", "mse"):
+            raise ConfigError(f"reconstruction is '{reconstruction}'; expected 'bce' or 'mse'")
+        self.reconstruction = reconstruction
         self.tokens = (tokens[0], tokens[1])
         dim = token_dim(self.latent_shape, self.tokens)
         self.layer = build("layer", with_seed("layer", from_json(Spec, layer, "layer"), seed), dim=dim)
@@ -57,6 +66,10 @@ class VQVAE(AutoencoderModel):
         latents, _ = self.encoder(images)
         tokens = cut(latents, self.tokens)
         quantized = self.layer(tokens)
-        bce = bernoulli_nats(self.decoder.logits(paste(quantized.z_q, self.latent_shape)), images)
+        logits = self.decoder.logits(paste(quantized.z_q, self.latent_shape))
+        if self.reconstruction == "bce":
+            name, error = "bce_nats", bernoulli_nats(logits, images)
+        else:
+            name, error = "squared_error", squared_error(logits.sigmoid(), images)
         commitment = quantized.loss * tokens.shape[1]
-        return {"total": bce + commitment, "bce_nats": bce, "commitment": commitment, **quantized.stats}
+        return {"total": error + commitment, name: error, "commitment": commitment, **quantized.stats}
