@@ -2,8 +2,8 @@
 
     python scripts/choose_settings.py mnist-post-hoc --out runs/choices [--reuse DIR ...]
 
-The beta of the VAE, the commitment weight of the VQ-VAE and the coding of 64 bits: fewer epochs than the
-recipe's, seed 0, validation errors alone. Variants in --out are not run again.
+The beta of the VAE, the commitment weight of the VQ-VAE, the coding of 64 bits, the weights of every layer:
+fewer epochs than the recipe's, seed 0, validation errors alone. Variants in --out are not run again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geovq.pipeline.stages import machine
 from geovq.recipes import recipe
 from geovq.storage.atomic import write_json
 
-EPOCHS, TUNE_EPOCHS = 5, 1
+EPOCHS, LAYER_EPOCHS, TUNE_EPOCHS = 5, 2, 1
 TUNED = ("residual", "residual+metric", "ema")
 BETA, COMMITMENT = "models.vae.spec.params.beta", "models.vqvae.spec.params.layer.params.commitment"
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ def write(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     write_json(ROOT / "results" / "choices" / f"{name}.json", {
         "schema": 1,
         "about": f"Validation MSE, MNIST, 64 bits, seed 0, n = 5,000; {EPOCHS} epochs and {TUNE_EPOCHS} of "
-        "tuning, but 2 of tuning where tuning is the question.",
+        f"tuning, but 2 of tuning where tuning is the question, and {LAYER_EPOCHS} epochs of every layer.",
         "command": f"python scripts/choose_settings.py {name} --out runs/choices",
         "machine": machine(),
         "rows": rows,
@@ -102,10 +102,35 @@ def mnist_post_hoc() -> Questions:
     }
 
 
-QUESTIONS = {"mnist-first": mnist_first, "mnist-post-hoc": mnist_post_hoc}
+def mnist_layers() -> Questions:
+    """Two or more weights of every layer that has one; the others as they are."""
+    config = recipe("mnist-layers")
+    weights = {
+        "commitment": {
+            "vq": (0.25, 1.0, 4.0, 16.0, 64.0),
+            "ema": (0.25, 1.0, 4.0),
+            "rotation": (0.25, 1.0, 4.0),
+            "simvq": (4.0, 16.0),
+            "cosine": (4.0, 16.0, 64.0),
+            "optvq": (4.0, 16.0),
+            "gumbel": (0.25, 4.0),
+        },
+        "entropy": {"lfq": (0.1, 1.0), "bsq": (0.1, 1.0)},
+    }
+    return {
+        f"{name} of {layer}": (
+            shorter(config, [layer], epochs=LAYER_EPOCHS),
+            {str(v): [f"models.{layer}.spec.params.layer.params.{name}={v}"] for v in values},
+        )
+        for name, layers in weights.items()
+        for layer, values in layers.items()
+    }
 
 
-def shorter(config: RunConfig, arms: Sequence[str]) -> RunConfig:
+QUESTIONS = {"mnist-first": mnist_first, "mnist-post-hoc": mnist_post_hoc, "mnist-layers": mnist_layers}
+
+
+def shorter(config: RunConfig, arms: Sequence[str], epochs: int = EPOCHS) -> RunConfig:
     """The recipe with some arms and their models, fewer epochs, seed 0; few tuned, none decoder-aware."""
     kept = tuple(
         replace(arm, aware=None, tune=shorter_tuning(arm.tune) if arm.tune and arm.name in TUNED else None)
@@ -113,7 +138,7 @@ def shorter(config: RunConfig, arms: Sequence[str]) -> RunConfig:
         if arm.name in arms
     )
     models = {
-        name: replace(model, train=replace(model.train, epochs=EPOCHS))
+        name: replace(model, train=replace(model.train, epochs=epochs))
         for name, model in config.models.items()
         if name in {arm.model for arm in kept}
     }

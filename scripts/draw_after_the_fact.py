@@ -1,4 +1,4 @@
-"""Draw the figure of docs/after-the-fact.md and write its tables, from results/choices/mnist-post-hoc.json.
+"""Draw the figure of docs/after-the-fact.md and write its tables, from two files of results/choices.
 
 python scripts/draw_after_the_fact.py
 """
@@ -56,13 +56,42 @@ def beta_figure(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def tables(content: Mapping[str, Any]) -> dict[str, str]:
-    """The tables by the name of their place in the page."""
+def tables(content: Mapping[str, Any], joint: Mapping[str, Any]) -> dict[str, str]:
+    """The tables by the name of their place in the page; ``joint`` is what joint tuning gave."""
     beta = sorted(answers(content, "beta"), key=lambda row: float(row["value"]))
     return {
         "beta": _by_value("beta", beta, list(CURVES)),
         "tuning": _by_value("tuned for 2 epochs", answers(content, "tuning"), ["residual+metric+tuned"]),
+        "warm-start": _warm_starts(answers(joint, "warm start")),
+        "joint": _gains(answers(joint, "gain")),
     }
+
+
+def _warm_starts(rows: Rows) -> str:
+    lines = [
+        ["trained how", "n", "epochs", "MSE before", "after", "distance before", "after"],
+        ["---", *["---:"] * 6],
+    ]
+    names = ("n", "epochs", "start_validation_mse", "validation_mse", "start_distance", "distance")
+    lines += [[row["setting"], *(rounded(row[name]) for name in names)] for row in rows]
+    return _markdown(lines)
+
+
+def _gains(rows: Rows) -> str:
+    parts = ("decoder+codebook", "all")
+    lines = [
+        ["start", "n", "epochs", "MSE before", *(f"`{part}`" for part in parts)],
+        ["---", *["---:"] * (3 + len(parts))],
+    ]
+    starts: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        facts = (f"{row['data']}, {row['start']}", rounded(row["n"]), rounded(row["epochs"]))
+        starts.setdefault((*facts, rounded(row["start_validation_mse"])), {})[row["setting"]] = row
+    for start, found in starts.items():
+        lines.append(
+            [*start, *(rounded(found[part]["validation_mse"]) if part in found else "–" for part in parts)]
+        )
+    return _markdown(lines)
 
 
 def _by_value(name: str, rows: Rows, arms: Sequence[str]) -> str:
@@ -78,11 +107,12 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 def main(root: Path = ROOT) -> int:
     """Draw, write, and return the exit code."""
     try:
-        content = read_json(root / "results" / "choices" / "mnist-post-hoc.json")
+        choices = root / "results" / "choices"
+        content, joint = (read_json(choices / f"{name}.json") for name in ("mnist-post-hoc", "joint-tuning"))
         image = root / "docs" / "images" / "after-the-fact-beta.png"
         write_bytes(image, as_picture(beta_figure(content), "").png)
         page = root / "docs" / "after-the-fact.md"
-        write_text(page, replaced(page.read_text(encoding="utf-8"), tables(content)))
+        write_text(page, replaced(page.read_text(encoding="utf-8"), tables(content, joint)))
         print(f"{image}\n{page}")
     except GeovqError as error:
         print(f"error: {error}", file=sys.stderr)

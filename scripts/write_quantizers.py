@@ -1,4 +1,4 @@
-"""Write the measured tables of docs/quantizers.md from results/mnist-layers*.json and results/mnist-vqvae*.json.
+"""Write the measured tables of docs/quantizers.md from results/mnist-{layers,vqvae}*.json.
 
 python scripts/write_quantizers.py
 """

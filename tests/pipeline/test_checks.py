@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import remedies
 
-from geovq.config import ArmConfig, RunConfig, Spec, with_overrides
+from geovq.config import ArmConfig, RunConfig, Spec, TuneConfig, with_overrides
 from geovq.data import ImageSplits, load
 from geovq.errors import ConfigError
 from geovq.pipeline.checks import check_run
 from geovq.pipeline.run import run_recipe
+from geovq.vq import EMAVQ
 
 MAP = '{"per": "whole"}'
 
@@ -57,7 +58,19 @@ def test_all_remedies_together_are_in_order(splits: ImageSplits) -> None:
         ),
         (
             ['arms.scalar-kl.tune={"epochs": 1, "parts": "decoder+codebook", "rounds": 2}'],
-            "arm 'scalar-kl': levels of quantizer 'scalar' may have different sizes",
+            "arm 'scalar-kl': levels of quantizer 'scalar' may have different sizes.* rounds of tune to 1",
+        ),
+        (
+            ['arms.scalar-kl.tune={"epochs": 1, "parts": "all"}'],
+            "arm 'scalar-kl': codes of quantizer 'scalar' are found with sigma",
+        ),
+        (
+            ['arms.pullback.tune={"epochs": 1, "parts": "all"}'],
+            "arm 'pullback': codes of quantizer 'pullback' depend on the decoder .*'rectifier'",
+        ),
+        (
+            ['arms.decoded-kmeans.tune={"epochs": 1, "parts": "all"}'],
+            "arm 'decoded-kmeans': codes of quantizer 'decoded-kmeans' depend on the decoder",
         ),
         (["arms.scalar-kl.quantizer.params.allotment=kld"], "arm 'scalar-kl': .*'kld'"),
         (
@@ -168,3 +181,46 @@ def test_codes_fitted_in_the_decoders_metric_need_points_with_a_metric(splits: I
     monkeypatch.setattr("geovq.pipeline.checks.METRIC_IMAGES", 3)
     with pytest.raises(ConfigError, match=r"16 codes for 12 points \(3 images of 4 tokens\)"):
         check_run(with_arms(post_hoc("pullback", (2, 2), n_codes=16), bits=16), splits)
+
+
+TUNE_ALL = TuneConfig(epochs=1, parts="all")
+CODES_BY_LATENT = {
+    "kmeans": post_hoc("kmeans", (2, 2), n_codes=4),
+    "residual": post_hoc("residual", n_codes=16, n_levels=2),
+    "product": post_hoc("product", n_codes=4, n_groups=4),
+    "geodesic": post_hoc("geodesic", (2, 2), n_codes=4, n_neighbors=5),
+    "one coordinate a token": post_hoc("scalar", (4, 2), n_codes=2),
+}
+
+
+@pytest.mark.parametrize("arm", CODES_BY_LATENT.values(), ids=CODES_BY_LATENT)
+def test_codes_of_the_latent_alone_may_be_tuned_jointly(splits: ImageSplits, arm: ArmConfig) -> None:
+    check_run(with_arms(dataclasses.replace(arm, tune=TUNE_ALL)), splits)
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        (post_hoc("gaussian", (2, 2), n_codes=4, metric="wasserstein"), "codes .* are found with sigma"),
+        (post_hoc("gaussian", (2, 2), n_codes=4, metric="precision"), "codes .* are found with sigma"),
+        (post_hoc("scalar", n_codes=2), "levels .* may have different sizes"),
+    ],
+)
+def test_codes_that_joint_tuning_cannot_find_anew_are_refused(
+    splits: ImageSplits, arm: ArmConfig, message: str
+) -> None:
+    check_run(with_arms(dataclasses.replace(arm, tune=remedies.TUNE)), splits)
+    with pytest.raises(ConfigError, match=f"arm 'arm': {message}.*parts of tune to 'decoder\\+codebook'"):
+        check_run(with_arms(dataclasses.replace(arm, tune=TUNE_ALL)), splits)
+
+
+@pytest.mark.parametrize(
+    ("tune", "remedy"),
+    [(TUNE_ALL, r"parts of tune to 'decoder\+codebook'"), (remedies.ROUNDS, "rounds of tune")],
+)
+def test_a_layer_of_unequal_levels_has_no_codes_found_anew(splits: ImageSplits, tune, remedy, monkeypatch):
+    monkeypatch.setattr(EMAVQ, "n_codes", (4, 2))
+    arm = ArmConfig("arm", "vqvae", tune=remedies.TUNE)
+    check_run(with_arms(arm, bits=12), splits)
+    with pytest.raises(ConfigError, match=rf"arm 'arm': levels of its layer have sizes \[4, 2\].*{remedy}"):
+        check_run(with_arms(dataclasses.replace(arm, tune=tune), bits=12), splits)

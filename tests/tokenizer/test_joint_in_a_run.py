@@ -18,8 +18,9 @@ from geovq.config import (
 )
 from geovq.data import load
 from geovq.evaluation.records import read_metrics
+from geovq.pipeline.codebook_atlas import code_tables, nearest_images, tokens_of_latents
 from geovq.pipeline.run import run_recipe
-from geovq.storage.artifact import read_json
+from geovq.storage.artifact import load_artifact, read_json
 from geovq.tokenizer.codes import load_codes
 from geovq.tokenizer.latent import LatentTokenizer
 
@@ -76,3 +77,50 @@ def test_the_error_falls_and_the_epochs_are_counted(run, arm):
     mse = {r.arm: r.values["mse"] for r in read_metrics(run / "metrics.json") if r.split == "validation"}
     assert mse[arm] < mse[arm.split("+")[0]]
     assert read_json(run / "tokenizers" / arm / "8" / "0" / "training.json")["epochs"] == 2
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("arm", CODED)
+def test_the_recorded_distortion_is_of_the_latents_that_the_arm_codes(run, arm, split):
+    tokenizer, plain = tokenizer_of(run, arm), tokenizer_of(run, arm.split("+")[0])
+    images = getattr(load(DataConfig("digits")), split).images(slice(None))
+    quantized = tokenizer.lookup(tokenizer.encode(images)).astype(np.float64)
+    own, before = (
+        np.square(quantized - each.posterior(images)[0]).sum() / len(images) for each in (tokenizer, plain)
+    )
+    (found,) = [r.values for r in read_metrics(run / "metrics.json") if (r.arm, r.split) == (arm, split)]
+    assert found["latent_distortion"] == pytest.approx(own, rel=1e-3)
+    if arm != arm.split("+")[0]:
+        assert found["latent_distortion"] != pytest.approx(before, rel=1e-2)
+    assert ("commitment" in found) == (arm == "ema")  # the tuned quantizer is no layer any more
+
+
+@pytest.mark.parametrize("arm", TUNED)
+def test_examples_of_the_atlas_are_the_nearest_to_their_codes_by_the_tuned_encoder(run, arm):
+    assert arm in read_json(run / "run.json")["best_arms"]
+    tokenizer, plain = tokenizer_of(run, arm), tokenizer_of(run, arm.split("+")[0])
+    images = load(DataConfig("digits")).test.images(slice(None))
+    stored = load_codes(run / "codes" / arm / "8" / "0").splits
+    tables = code_tables(tokenizer, stored["train"])
+    (grid,) = tokenizer.layout.grids
+    codes = stored["test"].reshape(len(images), -1, len(grid.n_codes))
+    own, before = (tokens_of_latents(tokenizer, each.posterior(images)[0]) for each in (tokenizer, plain))
+    _, atlas = load_artifact(run / "atlas" / arm / "8" / "0")
+    others = []
+    for level in range(len(grid.n_codes)):
+        wanted = atlas[f"{level}.codes"][atlas[f"{level}.featured"]]
+        found = atlas[f"{level}.examples"]
+        # Batches cut elsewhere round differently; two images may be as near as each other.
+        assert (found == nearest_images(tables, own, codes, level, wanted)).mean() > 0.9
+        others.append((found == nearest_images(tables, before, codes, level, wanted)).mean())
+    assert min(others) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("arm", "epochs"), [("residual", 3), ("residual+tuned", 5), ("residual+tuned+aware", 5), ("ema+tuned", 5)]
+)
+def test_every_epoch_of_joint_tuning_is_a_pass_of_all_training_images(run, arm, epochs):
+    facts = read_json(run / "run.json")["arms"][arm]
+    assert facts["image_passes"] == epochs * len(load(DataConfig("digits")).train)
+    told = "; encoder, codebook and decoder tuned jointly" in facts["about"]
+    assert told == ("+tuned" in arm)

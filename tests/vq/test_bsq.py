@@ -16,7 +16,7 @@ from geovq.models.vqvae import VQVAE
 from geovq.seeding import torch_generator
 from geovq.vq import BSQ
 
-published = functools.partial(BSQ, start="none")
+published = functools.partial(BSQ, decay=1.0)
 
 
 def vectors(*shape: int, step: int = 0) -> Tensor:

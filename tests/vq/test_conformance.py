@@ -128,7 +128,7 @@ class CodebookWithoutGradient(StraightThroughVQ):
 
 
 class NoStraightThrough(EMAVQ):
-    def _estimate(self, flat, quantized, codes):
+    def _estimate(self, flat, quantized):
         return quantized + 0 * flat
 
 
@@ -265,8 +265,8 @@ class CopiesShareTheirAges(EMAVQ):
 
 
 class AnotherLayerWhenCompiled(EMAVQ):
-    def _estimate(self, flat, quantized, codes):
-        found = super()._estimate(flat, quantized, codes)
+    def _estimate(self, flat, quantized):
+        found = super()._estimate(flat, quantized)
         return 1.01 * found if torch.compiler.is_compiling() else found
 
 
@@ -360,7 +360,7 @@ def test_a_check_that_make_does_not_allow_is_skipped_and_says_so(name, reason):
 
 
 class NoisyInTraining(EMAVQ):
-    def _estimate(self, flat, quantized, codes):
+    def _estimate(self, flat, quantized):
         found = straight_through(flat, quantized)
         return found + 1e-3 * self.seed if self.training else found
 

@@ -16,7 +16,7 @@ from geovq.models.vqvae import VQVAE
 from geovq.seeding import torch_generator
 from geovq.vq import FSQ
 
-published = functools.partial(FSQ, start="none")
+published = functools.partial(FSQ, decay=1.0)
 
 SMALL_LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=4).filter(
     lambda levels: math.prod(levels) <= 500

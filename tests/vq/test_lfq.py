@@ -18,7 +18,7 @@ from geovq.vq import LFQ
 from geovq.vq.entropy import entropy_penalty
 from geovq.vq.lfq import entropy_of_bits, entropy_of_use
 
-published = functools.partial(LFQ, start="none")
+published = functools.partial(LFQ, decay=1.0)
 
 
 def vectors(*shape: int, step: int = 0) -> Tensor:

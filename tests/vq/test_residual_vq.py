@@ -393,3 +393,28 @@ def test_impossible_settings_are_refused(arguments, message):
 def test_a_level_that_cannot_be_built_is_refused_with_the_name_it_lacks(layer, message):
     with pytest.raises(ConfigError, match=message):
         ResidualVQ(2, layer, 2)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES["layer"]))
+def test_levels_may_be_of_any_kind_that_learns_without_the_gradient_of_its_output(kind):
+    params = {"fsq": {"levels": (4, 4, 4)}, "lfq": {}, "bsq": {}}.get(kind, {"n_codes": 8})
+    if kind in ("residual", "product"):
+        params = {"layer": {"kind": "ema", "params": {"n_codes": 8}}}
+        params |= {"n_levels": 1} if kind == "residual" else {"n_groups": 1}
+    spec = {"kind": kind, "params": params}
+    if kind in ("diveq", "gumbel"):
+        with pytest.raises(InputError, match=f"level of kind '{kind}' learns by the gradient of its own"):
+            ResidualVQ(3, spec, 2)
+        return
+    layer = ResidualVQ(3, spec, 2).train()
+    optimizer = torch.optim.Adam(parameters, lr=0.01) if (parameters := [*layer.parameters()]) else None
+    for step in range(40):
+        found = layer(normal(200, 3, step=step))
+        if optimizer is not None and found.loss.requires_grad:
+            optimizer.zero_grad()
+            found.loss.backward()
+            optimizer.step()
+    z = normal(500, 3, step=99)
+    found = layer.eval()(z)
+    one_level = layer.levels[0](z).z_q
+    assert (found.z_q - z).square().mean() < (one_level - z).square().mean()

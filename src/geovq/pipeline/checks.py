@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from geovq.config import ArmConfig, MapConfig, ModelConfig, RunConfig, Spec
+from geovq.config import ArmConfig, MapConfig, ModelConfig, RunConfig, Spec, TuneConfig
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, InputError
 from geovq.models.cut import cut, token_dim
@@ -101,6 +101,8 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
             raise ConfigError("its layer was trained in the latent as it is; leave out latent_map")
         assert model.layer is not None
         sizes = model.layer.n_codes
+        if arm.config.tune is not None and len(set(sizes)) > 1:
+            _check_codes_anew(arm.config.tune, f"levels of its layer have sizes {list(sizes)}")
     bits = n_tokens * sum(math.log2(size) for size in sizes)
     if abs(bits - config.bits) > 1e-6:
         raise ConfigError(
@@ -149,14 +151,25 @@ def _try_quantizer(
             f"codes of quantizer '{spec.kind}' depend on the decoder and would change with it; leave "
             "out tune, or set its parts to 'rectifier'"
         )
-    if arm.tune is not None and arm.tune.rounds > 1 and isinstance(fitted.codebook, list):
+    if arm.tune is not None and arm.tune.parts == "all" and fitted.uses_sigma:
         raise ConfigError(
-            f"levels of quantizer '{spec.kind}' may have different sizes, and codes are found anew in levels "
-            "of one size alone; set the rounds of tune to 1"
+            f"codes of quantizer '{spec.kind}' are found with sigma, which tuning all parts leaves behind; "
+            "set the parts of tune to 'decoder+codebook'"
         )
+    # How a list shares its bits among several levels is known only once it is fitted on all the points.
+    if arm.tune is not None and isinstance(fitted.codebook, list) and len(sizes) > 1:
+        _check_codes_anew(arm.tune, f"levels of quantizer '{spec.kind}' may have different sizes")
     if arm.latent_map is not None:
         _check_map(arm.latent_map, model)
     return sizes, quantizer.takes_metric
+
+
+def _check_codes_anew(tune: TuneConfig, levels: str) -> None:
+    """Refuse a tuning that finds codes anew; ``levels`` says how they are not of one size."""
+    if tune.parts != "all" and tune.rounds == 1:
+        return
+    remedy = "parts of tune to 'decoder+codebook'" if tune.parts == "all" else "rounds of tune to 1"
+    raise ConfigError(f"{levels}, and codes are found anew in levels of one size alone; set the {remedy}")
 
 
 def _check_map(config: MapConfig, model: AutoencoderModel) -> None:

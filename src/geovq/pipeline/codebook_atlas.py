@@ -17,9 +17,8 @@ import torch
 from geovq.data import to_bytes
 from geovq.models.cut import cut
 from geovq.pipeline.arms import Arm
-from geovq.pipeline.autoencoders import load_latents
 from geovq.pipeline.context import Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, latents_of, load_tokenizer
 from geovq.storage.artifact import save_artifact
 from geovq.tokenizer.latent import LatentTokenizer
 
@@ -156,7 +155,8 @@ def _atlas(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str,
     tables = code_tables(tokenizer, stored.splits["train"])
     (parts,) = stored.layout.split(stored.splits["test"])
     codes = parts.reshape(len(parts), -1, len(grid.n_codes))
-    tokens = tokens_of_latents(tokenizer, load_latents(run, arm.config.model, seed)["test.mean"])
+    mean, _ = latents_of(run, arm, seed, "test")
+    tokens = tokens_of_latents(tokenizer, mean)
     mean_image = _decode(tokenizer, tables.mean_tokens[None])
     levels: list[dict[str, Any]] = []
     tensors: dict[str, np.ndarray] = {}

@@ -63,7 +63,10 @@ def structure(run: Context, arm: Arm, seed: int) -> str:
 
 
 def epochs_run(run: Context, arm: Arm, seed: int) -> int:
-    """Epochs of training images through the network that an arm's result rests on, tuning included."""
+    """Epochs of training images through the network that an arm's result rests on, tuning included.
+
+    An epoch of tuning counts as a whole one, whether the images pass the encoder in it or the decoder alone.
+    """
     config, _ = load_artifact(run.root / f"checkpoints/{arm.config.model}/{seed}")
     epochs: int = config["epochs"]
     if arm.tuned:
@@ -87,8 +90,11 @@ def about(arm: Arm) -> str:
     if arm.config.latent_map is not None:
         text += ", in the mean pull-back metric"
     if arm.tuned and (tune := arm.config.tune) is not None:
-        parts = tune.parts.replace("+", " and ")
-        text += f"; {parts} tuned on its codes" + (f" in {tune.rounds} rounds" if tune.rounds > 1 else "")
+        if tune.parts == "all":
+            text += "; encoder, codebook and decoder tuned jointly"
+        else:
+            text += f"; {tune.parts.replace('+', ' and ')} tuned on its codes"
+        text += f" in {tune.rounds} rounds" if tune.rounds > 1 else ""
     if arm.aware and (aware := arm.config.aware) is not None:
         how = "decoded against the image" if aware.by == "image" else "in the local pull-back metric"
         text += f"; encoding re-ranks {aware.n_candidates} codes a slot {how}"

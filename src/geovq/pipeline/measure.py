@@ -22,7 +22,7 @@ from geovq.pipeline.arms import FLOOR, Arm
 from geovq.pipeline.autoencoders import load_latents, trained_model
 from geovq.pipeline.code_priors import prior_values
 from geovq.pipeline.context import HELD_OUT, Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, latents_of, load_tokenizer
 from geovq.quantizers import FittedQuantizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
@@ -82,14 +82,13 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
 def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     tokenizer = load_tokenizer(run, arm, seed)
     stored = codes_of(run, arm, seed)
-    latents = load_latents(run, arm.config.model, seed)
     values: dict[str, dict[str, float]] = {}
     tensors: dict[str, np.ndarray] = {}
     for split in HELD_OUT:
         codes = stored.splits[split]
         measured, kept = _reconstruct(run.images(split), partial(_decoded, tokenizer.decode, codes))
         counts = usage_counts(stored.layout, codes)
-        mean = latents[f"{split}.mean"]
+        mean, _ = latents_of(run, arm, seed, split)
         errors = (tokenizer.lookup(codes) - mean).astype(np.float64) ** 2
         values[split] = {
             **measured.values,

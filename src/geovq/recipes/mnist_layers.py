@@ -1,7 +1,8 @@
 """Every trainable layer on MNIST at 64 bits an image, beside two quantizers fitted after the fact.
 
-Eight chunks of four numbers with one code of 256 each wherever a layer can give that; residual levels see
-the whole latent, product groups have a codebook for each chunk. All networks are those of `mnist-post-hoc`.
+Eight chunks of four numbers with one code of 256 each wherever a layer can give that; `lfq` and `bsq` need
+chunks of eight, a number a bit; residual levels see the whole latent, product groups have a codebook for each
+chunk. The networks are those of `mnist-post-hoc`, for `lfq` and `bsq` with as many weights.
 Six epochs separate the layers; `--set models.NAME.train.epochs=18` trains one of them for longer. The
 commitment weights were chosen on validation images (scripts/choose_settings.py).
 Takes: about an hour and a half on one core for one seed, with bfloat16 arithmetic in the processor.
@@ -17,28 +18,28 @@ from geovq.config import ArmConfig, DataConfig, MapConfig, ModelConfig, RunConfi
 CHUNKS, WHOLE = (2, 4), (1, 1)
 TRAIN = TrainConfig(epochs=6, batch_size=128, learning_rate=2e-3, precision="bfloat16")
 NETWORK = {"latent_dim": 32, "widths": [64, 128]}
+SIGNS = {"latent_dim": 64, "widths": [59, 118]}  # a number for every bit; as many weights, to 1 %
 
 
 def config() -> RunConfig:
     """One model and one arm for every layer."""
     ema = {"kind": "ema", "params": {"n_codes": 256, "commitment": 0.25, "decay": 0.95}}
     chunks: dict[str, dict[str, Any]] = {
-        "vq": {"n_codes": 256, "commitment": 4.0},
-        "manual": {"n_codes": 256, "commitment": 4.0},
+        "vq": {"n_codes": 256, "commitment": 16.0},
+        "manual": {"n_codes": 256, "commitment": 16.0},
         "ema": {"n_codes": 256, "commitment": 1.0},
         "rotation": {"n_codes": 256, "commitment": 1.0},
         "simvq": {"n_codes": 256, "commitment": 4.0},
-        "cosine": {"n_codes": 256, "commitment": 4.0},
+        "cosine": {"n_codes": 256, "commitment": 16.0},
         "diveq": {"n_codes": 256},
-        "optvq": {"n_codes": 256, "commitment": 4.0},
-        "gumbel": {"n_codes": 256},
+        "optvq": {"n_codes": 256, "commitment": 16.0},
+        "gumbel": {"n_codes": 256, "commitment": 4.0},
         "fsq": {"levels": [4, 4, 4, 4]},
-        "lfq": {"n_bits": 8},
-        "bsq": {"n_bits": 8},
     }
     models = {
         "vae": ModelConfig(Spec("vae", {**NETWORK, "beta": 0.05}), TRAIN),
         **{kind: vqvae(kind, params, CHUNKS) for kind, params in chunks.items()},
+        **{kind: vqvae(kind, {}, CHUNKS, SIGNS) for kind in ("lfq", "bsq")},
         "product": vqvae("product", {"layer": ema, "n_groups": 8}, WHOLE),
         "residual": vqvae("residual", {"layer": ema, "n_levels": 8, "beam": 16}, WHOLE),
     }
@@ -59,7 +60,9 @@ def config() -> RunConfig:
     )
 
 
-def vqvae(kind: str, params: dict[str, Any], tokens: tuple[int, int]) -> ModelConfig:
+def vqvae(
+    kind: str, params: dict[str, Any], tokens: tuple[int, int], network: dict[str, Any] = NETWORK
+) -> ModelConfig:
     """A VQ-VAE around one layer."""
     layer = {"kind": kind, "params": params}
-    return ModelConfig(Spec("vqvae", {**NETWORK, "tokens": list(tokens), "layer": layer}), TRAIN)
+    return ModelConfig(Spec("vqvae", {**network, "tokens": list(tokens), "layer": layer}), TRAIN)

@@ -30,6 +30,21 @@ def total_seconds(stages: Sequence[StageCost]) -> float:
     return sum(cost.seconds for cost in stages)
 
 
+def cost_words(stages: Sequence[StageCost]) -> str:
+    """What the sum of the times leaves out, empty if every stage was run.
+
+    >>> cost_words([StageCost("train", 8.0), StageCost("latents", 0.1, reused=True)])
+    'Stages taken from earlier runs: 1 of 2; the sum holds their copying, not their cost.'
+    """
+    reused = sum(stage.reused for stage in stages)
+    if not reused:
+        return ""
+    return (
+        f"Stages taken from earlier runs: {reused} of {len(stages)}; "
+        "the sum holds their copying, not their cost."
+    )
+
+
 def machine_words(machine: Mapping[str, Any]) -> str:
     """The machine on one line.
 

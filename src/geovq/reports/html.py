@@ -19,7 +19,7 @@ from geovq.reports.atlas import ATLAS_BYTES, AtlasView, atlas_view, read_atlas
 from geovq.reports.collapse import collapse_words
 from geovq.reports.comparability import caution, comparability
 from geovq.reports.comparison import labelled_rows
-from geovq.reports.costs import cost_table, machine_words, total_seconds
+from geovq.reports.costs import cost_table, cost_words, machine_words, total_seconds
 from geovq.reports.diagnosis import diagnosis_figure, diagnosis_table, read_diagnosis
 from geovq.reports.geometry_figures import (
     CLUSTER_WORDS,
@@ -171,6 +171,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "costs": cost_table(run.cost.stages),
         "total_time": duration(total_seconds(run.cost.stages)),
         "machine": machine_words(run.cost.machine),
+        "cost_words": cost_words(run.cost.stages),
         "config_text": json.dumps(config, indent=2),
         "fingerprints": {
             "configuration": fingerprint(config),

@@ -1,7 +1,7 @@
 """What each remedy adds to an arm: the change of its test error, alone and on top of the other remedies.
 
 Names say which arms belong together: ``BASE`` is the plain arm, ``BASE+metric+tuned`` has two remedies, and
-``BASE-greedy`` is the plain arm without its beam search.
+``BASE-greedy`` is the plain arm fitted and coded greedily, without a beam.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from geovq.reports.tables import Cell, Column, Row, Table, ordered_arms
 # In the order in which one is put on top of the other, which is that of the suffixes in a name.
 REMEDIES = {
     "metric": "Quantized in the decoder's mean pull-back metric.",
-    "tuned": "The decoder, or the decoder and the codebook, trained further on the arm's codes.",
+    "tuned": "The decoder, or with it the codebook, or with both the encoder, trained further on the codes.",
     "aware": "Codes chosen by what the decoder makes of them, not by the nearest latent.",
 }
-BEAM = "Beam search over the levels, which the plain arm has: its change from the arm of greedy codes."
+BEAM = "Beam search over the levels, in fitting and coding: the plain arm's change from the greedy one."
 ALONE, IN_TURN = "each alone", "added in turn"
 MISSING = Cell("–")
 
@@ -71,7 +71,7 @@ def split_name(arm: str) -> tuple[str, frozenset[str]]:
 
 
 def families(records: Sequence[Record]) -> list[Family]:
-    """Plain arms that have an arm with a remedy or one of greedy codes; the lowest error's family first."""
+    """Plain arms that have an arm with a remedy or a greedy one; the lowest error's family first."""
     errors = [arm for arm, bits in ordered_arms(records) if bits is not None and _errors(records, arm)]
     found: dict[str, dict[frozenset[str], str]] = {}
     for arm in errors:

@@ -10,7 +10,7 @@ from geovq.config import to_json
 from geovq.errors import CorruptArtifactError, InputError
 from geovq.evaluation.records import Record, metrics_json, records_from_json
 from geovq.reports.comparability import caution, comparability
-from geovq.reports.costs import cost_table, machine_words, total_seconds
+from geovq.reports.costs import cost_table, cost_words, machine_words, total_seconds
 from geovq.reports.numbers import duration, rounded
 from geovq.reports.remedies import remedy_table, remedy_words
 from geovq.reports.run_files import SCHEMA, RunCost, check_one_rate, read_cost, read_info, read_run
@@ -80,9 +80,8 @@ def _cost_parts(cost: RunCost) -> list[str]:
         return []
     machine = machine_words(cost.machine)
     total = f"Cost: {duration(total_seconds(cost.stages))} in all{' on ' if machine else ''}{machine}."
-    reused = sum(stage.reused for stage in cost.stages)
-    if reused:
-        total += f" Stages taken from earlier runs: {reused} of {len(cost.stages)}; "
-        total += "the sum holds their copying, not their cost."
     stages = markdown(cost_table(cost.stages))
-    return [total, f"<details>\n<summary>Time and memory by stage</summary>\n\n{stages}\n\n</details>"]
+    return [
+        f"{total} {cost_words(cost.stages)}".rstrip(),
+        f"<details>\n<summary>Time and memory by stage</summary>\n\n{stages}\n\n</details>",
+    ]

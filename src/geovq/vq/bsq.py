@@ -6,8 +6,6 @@ section 4.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -31,7 +29,7 @@ class BSQ(LFQ):
     entropy : weight of the entropy penalty.
     gamma : weight of the codes' even use within it.
     temperature : of ``p(c | u)``, proportional to ``exp(-|u - c|^2 / temperature)``.
-    start : ``batch`` scales the channels by the first training batch, ``none`` leaves them as they are.
+    decay : of the channels' moving mean and deviation; 1 leaves the channels as they are, as published.
     seed : of the maps' first weights.
     """
 
@@ -46,7 +44,7 @@ class BSQ(LFQ):
         entropy: float = 0.1,
         gamma: float = 1.0,
         temperature: float = 1.0,
-        start: Literal["batch", "none"] = "batch",
+        decay: float = 0.95,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -56,7 +54,7 @@ class BSQ(LFQ):
             entropy=entropy,
             gamma=gamma,
             temperature=temperature,
-            start=start,
+            decay=decay,
             seed=seed,
         )
 

@@ -24,8 +24,6 @@ class DiVeQ(CodebookLayer):
     mode ``z_q`` lies as far from ``z`` as the code does, but in a direction jittered by ``sigma``: close to
     the code, not equal to it. In eval mode it is the code exactly, with the gradient of ``sigma = 0``.
 
-    Inside ``ResidualVQ``, whose levels must learn by averages or a loss of their own, it does not learn.
-
     Parameters
     ----------
     dim : vector length d.
@@ -54,6 +52,11 @@ class DiVeQ(CodebookLayer):
             raise InputError(f"DiVeQ: sigma is {sigma}; expected a standard deviation of at least 0")
         self.sigma = sigma
         self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
+
+    @property
+    def learns_by_output(self) -> bool:
+        """True."""
+        return True
 
     def _estimate(self, flat: Tensor, quantized: Tensor) -> Tensor:
         if not self.training:

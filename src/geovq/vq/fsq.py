@@ -7,7 +7,6 @@ and appendix A.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,27 +30,22 @@ class FSQ(GridLayer):
     With L = 2, where o exceeds h and no such s exists, ``s = 0``: 0 then lies between the two levels, not in
     one of them.
 
-    The levels lie where z is of order 1. Vectors much smaller start on a single code and leave it slowly: let
-    the encoder end in a normalisation.
-
     Parameters
     ----------
     dim : vector length d; where it is not the number of levels, learnt affine maps stand before and after.
     levels : L of every channel, 2 to 1000. Table 1 of the paper: 8 bits (8, 6, 5), 10 bits (8, 5, 5, 5),
         12 bits (7, 5, 5, 5, 5), 14 bits (8, 8, 8, 6, 5), 16 bits (8, 8, 8, 5, 5, 5), all nearly.
-    start : ``batch`` scales the channels by the first training batch, ``none`` leaves them as they are.
+    decay : of the channels' moving mean and deviation; 1 leaves the channels as they are, as published.
     seed : of the maps' first weights.
     """
 
-    def __init__(
-        self, dim: int, levels: Sequence[int], *, start: Literal["batch", "none"] = "batch", seed: int = 0
-    ) -> None:
+    def __init__(self, dim: int, levels: Sequence[int], *, decay: float = 0.95, seed: int = 0) -> None:
         if not levels or not all(2 <= level <= MOST_LEVELS for level in levels):
             raise InputError(
                 f"FSQ: levels is {list(levels)}; expected one number or more, each 2 to {MOST_LEVELS}; give "
                 "[8, 6, 5] for 240 codes"
             )
-        super().__init__(dim, levels, start=start, seed=seed)
+        super().__init__(dim, levels, decay=decay, seed=seed)
 
     def _place(self, channels: Tensor) -> Tensor:
         half = (self.levels - 1) * (1 - MARGIN) / 2

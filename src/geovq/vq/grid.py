@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +20,20 @@ from geovq.vq.watch import Watch
 
 MOST_BITS = 18  # of one alphabet: every code is counted, and a prior has an output for each
 MOST_CODES = 2**MOST_BITS
-SMALLEST_DEVIATION = 1e-8  # of a channel over the first batch: below it there is nothing to scale
+SMALLEST_VARIANCE = 1e-12  # of a channel: below it there is nothing to scale
 
 
 class GridLayer(QuantizerLayer):
     """A vector's channels are quantized one by one; the code is their digits as one number.
 
     The number has mixed radix, the first channel its lowest digit. Where the vectors do not have as many
-    dimensions as the grid has channels, a learnt affine map leads to the channels and another one back. A new
-    encoder's vectors are often so small, or so far off, that all of them fall to one code and none of their
-    gradients tells them apart; so every channel has a learnt scale and shift, which start as those that give
-    it mean 0 and deviation 1 in the first training batch (as in Kingma & Dhariwal, "Glow", 2018, section
-    3.1).
+    dimensions as the grid has channels, a learnt affine map leads to the channels and another one back.
+
+    The grid follows the encoder, as a codebook of moving averages does: the channels are standardised by the
+    moving mean and deviation of their values, which are constants to the gradient, begin as those of the
+    first training batch and stay still in eval mode. Without it the first steps, whose gradient is nearly the
+    same for all vectors, carry them all to one side of the grid, where it bounds them and their gradient is
+    gone for good.
 
     A subclass says where in the grid a vector lies (``_place``), which digits are nearest (``_digits``),
     which point they stand for (``_points``), and what is minimised (``_loss``). All of it is in float32 and
@@ -42,7 +43,8 @@ class GridLayer(QuantizerLayer):
     ----------
     dim : vector length d.
     levels : digits of every channel, 2 or more each.
-    start : ``batch`` as above, or ``none``: the channels as they are, as published.
+    decay : weight of the past in the moving mean and deviation; 1 leaves the channels as they are, as
+        published.
     seed : of the maps' first weights.
     """
 
@@ -51,12 +53,10 @@ class GridLayer(QuantizerLayer):
     started: Tensor
     project_in: nn.Linear | None
     project_out: nn.Linear | None
-    scale: nn.Parameter | None
-    shift: nn.Parameter | None
+    mean: Tensor
+    variance: Tensor
 
-    def __init__(
-        self, dim: int, levels: Sequence[int], *, start: Literal["batch", "none"], seed: int
-    ) -> None:
+    def __init__(self, dim: int, levels: Sequence[int], *, decay: float, seed: int) -> None:
         super().__init__()
         name = type(self).__name__
         if dim < 1:
@@ -67,8 +67,8 @@ class GridLayer(QuantizerLayer):
                 f"{name}: levels {list(levels)} give {n_codes} codes; expected at most {MOST_CODES}; cut "
                 "latents into more tokens of fewer codes"
             )
-        if start not in ("batch", "none"):
-            raise InputError(f"{name}: start is '{start}'; expected 'batch' or 'none'")
+        if not 0 <= decay <= 1:
+            raise InputError(f"{name}: decay is {decay}; expected at least 0 and at most 1")
         self.dim, self._n_codes, self.seed = dim, n_codes, seed
         # Integers, for a model cast to half precision would round floats; constants, so not in the state.
         place_values = [math.prod(levels[:channel]) for channel in range(n_channels)]
@@ -79,11 +79,10 @@ class GridLayer(QuantizerLayer):
             with seeded_weights(seed, "projections of a grid"):
                 self.project_in = nn.Linear(dim, n_channels)
                 self.project_out = nn.Linear(n_channels, dim)
-        self.scale = self.shift = None
-        if start == "batch":
-            self.scale = nn.Parameter(torch.ones(n_channels))
-            self.shift = nn.Parameter(torch.zeros(n_channels))
-        self.register_buffer("started", torch.tensor(start == "none"))
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros(n_channels))
+        self.register_buffer("variance", torch.ones(n_channels))
+        self.register_buffer("started", torch.tensor(decay == 1))
         self.watch = Watch(n_codes, n_channels)
 
     @property
@@ -151,19 +150,20 @@ class GridLayer(QuantizerLayer):
         channels = flat
         if self.project_in is not None:
             channels = functional.linear(flat, self.project_in.weight.float(), self.project_in.bias.float())
-        if self.scale is None or self.shift is None:
+        if self.decay == 1:
             return channels
-        if self.training and not bool(self.started):
-            self._standardise(channels.detach(), self.scale, self.shift)
-        return channels * self.scale.float() + self.shift.float()
+        if self.training:
+            self._follow(channels.detach())
+        return (channels - self.mean.float()) * self.variance.float().clamp_min(SMALLEST_VARIANCE).rsqrt()
 
     @torch.no_grad()
-    def _standardise(self, channels: Tensor, scale: nn.Parameter, shift: nn.Parameter) -> None:
+    def _follow(self, channels: Tensor) -> None:
         n = summed(torch.tensor(float(len(channels)), device=channels.device))
         mean = summed(channels.sum(0)) / n
-        deviation = (summed((channels - mean).square().sum(0)) / n).sqrt()
-        scale.copy_(torch.where(deviation > SMALLEST_DEVIATION, 1 / deviation, 1.0))
-        shift.copy_(-mean * scale)
+        variance = summed((channels - mean).square().sum(0)) / n
+        past = torch.where(self.started, self.decay, 0.0)
+        self.mean.copy_(mean.lerp(self.mean.float(), past))
+        self.variance.copy_(variance.lerp(self.variance.float(), past))
         self.started.fill_(True)
 
     def _out_of_grid(self, points: Tensor) -> Tensor:

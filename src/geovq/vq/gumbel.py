@@ -33,7 +33,7 @@ class GumbelVQ(CodebookLayer):
     ``loss`` is ``commitment |z - sg(e)|^2 + kl KL(softmax(l) || uniform)``, the latter in nats.
 
     Time and memory go with n K: logits, noise and weights are arrays (n, K), of which backward keeps some
-    four. Inside ``ResidualVQ``, which uses no level's own gradient, its codebook hardly learns.
+    four.
 
     Parameters
     ----------
@@ -86,6 +86,11 @@ class GumbelVQ(CodebookLayer):
         self.temperature, self.final_temperature = temperature, final_temperature
         self.n_annealed, self.kl = n_annealed, kl
         self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
+
+    @property
+    def learns_by_output(self) -> bool:
+        """True."""
+        return True
 
     @property
     def current_temperature(self) -> float:

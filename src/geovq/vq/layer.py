@@ -31,6 +31,11 @@ class QuantizerLayer(nn.Module, ABC):
         return sum(math.log2(size) for size in self.n_codes)
 
     @property
+    def learns_by_output(self) -> bool:
+        """Whether the codebook learns by the gradient of ``z_q``, not by ``loss`` or by averages."""
+        return False
+
+    @property
     def uses_sigma(self) -> bool:
         """Whether ``forward`` takes posterior standard deviations (..., d) as its second argument."""
         return False

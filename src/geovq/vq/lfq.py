@@ -6,7 +6,6 @@ Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generatio
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,8 +26,8 @@ class LFQ(GridLayer):
     beyond it a sum over groups of at most so many, which is an upper bound. Both are of the vectors of one
     process, at most 4,095 of them.
 
-    The penalty acts on values near 0 alone, about as wide as the temperature: LFQ is made for an encoder
-    that ends in a normalisation.
+    The penalty acts on values near 0 alone, about as wide as the temperature; that the channels are
+    standardised keeps them in its reach.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class LFQ(GridLayer):
     entropy : weight of the entropy penalty.
     gamma : weight of the codes' even use within it.
     temperature : of p, in squared units of z.
-    start : ``batch`` scales the channels by the first training batch, ``none`` leaves them as they are.
+    decay : of the channels' moving mean and deviation; 1 leaves the channels as they are, as published.
     seed : of the maps' first weights.
     """
 
@@ -54,7 +53,7 @@ class LFQ(GridLayer):
         entropy: float = 0.1,
         gamma: float = 1.0,
         temperature: float = 0.01,
-        start: Literal["batch", "none"] = "batch",
+        decay: float = 0.95,
         seed: int = 0,
     ) -> None:
         name = type(self).__name__
@@ -69,7 +68,7 @@ class LFQ(GridLayer):
                 raise InputError(f"{name}: {what} is {weight}; expected a weight of at least 0")
         if not temperature > 0:
             raise InputError(f"{name}: temperature is {temperature}; expected above 0")
-        super().__init__(dim, [2] * n_bits, start=start, seed=seed)
+        super().__init__(dim, [2] * n_bits, decay=decay, seed=seed)
         self.commitment, self.entropy, self.gamma, self.temperature = commitment, entropy, gamma, temperature
         self.corner = self._corner(n_bits)
 

@@ -83,6 +83,12 @@ class ResidualVQ(QuantizerLayer):
                 f"ResidualVQ: layer '{spec.kind}' gives {len(self.n_codes) // n_levels} codes a vector; "
                 "expected a layer that gives one"
             )
+        if any(level.learns_by_output for level in self._levels()):
+            raise InputError(
+                f"ResidualVQ: a level of kind '{spec.kind}' learns by the gradient of its own output, and a "
+                "level's output has none here; expected a kind that learns by averages or by its loss, as "
+                "'ema' does"
+            )
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
     @property

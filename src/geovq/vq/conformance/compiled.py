@@ -32,8 +32,9 @@ def compiled_is_the_same(candidate: Candidate) -> None:
     """
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Dynamo itself looks at .grad of tensors where it breaks a graph.
+        # Dynamo itself looks at .grad of tensors where it breaks a graph, and instantiates functions.
         warnings.filterwarnings("ignore", message=r"The \.grad attribute")
+        warnings.filterwarnings("ignore", message=".*should not be instantiated", category=DeprecationWarning)
         for training in (True, False):
             _compare(candidate, candidate.trained().train(training))
     torch.compiler.reset()
