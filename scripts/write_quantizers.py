@@ -1,4 +1,4 @@
-"""Write the measured tables of docs/quantizers.md from results/mnist-{layers,vqvae}*.json.
+"""Write the measured tables of docs/quantizers.md from results/mnist-{layers,vqvae}*.json and choices/.
 
 python scripts/write_quantizers.py
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from concepts.tables import replaced
 
@@ -25,6 +26,7 @@ COLUMNS = {
     "utilization": "codes used",
     "perplexity": "perplexity",
 }
+MAPS = {"mnist-vqvae": 256, "mnist-vqvae-512": 512, "mnist-vqvae-1024": 1024}
 Values = Mapping[str, Sequence[float]]
 
 
@@ -51,6 +53,17 @@ def layer_table(arms: Mapping[str, Values]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def remedy_table(content: Mapping[str, Any]) -> str:
+    """Validation MSE, a row a remedy and a column an arm."""
+    arms = list(dict.fromkeys(row["arm"] for row in content["rows"]))
+    errors = {(row["remedy"], row["arm"]): row["validation_mse"] for row in content["rows"]}
+    lines = [["after training", *(f"`{arm}`" for arm in arms)], ["---", *["---:"] * len(arms)]]
+    for remedy in dict.fromkeys(row["remedy"] for row in content["rows"]):
+        found = (errors.get((remedy, arm)) for arm in arms)
+        lines.append([remedy, *("–" if error is None else numbers.rounded(error) for error in found)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
@@ -62,12 +75,14 @@ def tables(root: Path) -> dict[str, str]:
     """The tables by the name of their place in the page."""
     maps = {
         f"{arm}, K = {n_codes:,}": values
-        for n_codes, name in ((256, "mnist-vqvae"), (512, "mnist-vqvae-512"), (1024, "mnist-vqvae-1024"))
+        for name, n_codes in MAPS.items()
         for arm, values in measured(root, name).items()
     }
     return {
         "layers": layer_table(measured(root, "mnist-layers")),
+        "seeds": layer_table(measured(root, "mnist-layers-seeds")),
         "longer": layer_table(measured(root, "mnist-layers-18")),
+        "after": remedy_table(read_json(root / "results" / "choices" / "end-to-end.json")),
         "map": layer_table(maps),
     }
 
