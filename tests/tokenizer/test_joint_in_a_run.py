@@ -122,5 +122,5 @@ def test_examples_of_the_atlas_are_the_nearest_to_their_codes_by_the_tuned_encod
 def test_every_epoch_of_joint_tuning_is_a_pass_of_all_training_images(run, arm, epochs):
     facts = read_json(run / "run.json")["arms"][arm]
     assert facts["image_passes"] == epochs * len(load(DataConfig("digits")).train)
-    told = "; encoder, codebook and decoder tuned jointly" in facts["about"]
+    told = "; then encoder, codebook and decoder tuned jointly" in facts["about"]
     assert told == ("+tuned" in arm)

@@ -91,7 +91,7 @@ def about(arm: Arm) -> str:
         text += ", in the mean pull-back metric"
     if arm.tuned and (tune := arm.config.tune) is not None:
         if tune.parts == "all":
-            text += "; encoder, codebook and decoder tuned jointly"
+            text += "; then encoder, codebook and decoder tuned jointly"
         else:
             text += f"; {tune.parts.replace('+', ' and ')} tuned on its codes"
         text += f" in {tune.rounds} rounds" if tune.rounds > 1 else ""
