@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +25,7 @@ import vector_quantize_pytorch as theirs
 from torch import Tensor, nn
 
 from geovq.seeding import set_threads, threads_wanted, torch_generator
-from geovq.vq import FSQ, LFQ, EMAVQ, QuantizerLayer, ResidualVQ, RotationVQ
+from geovq.vq import EMAVQ, FSQ, LFQ, QuantizerLayer, ResidualVQ, RotationVQ
 from measuring import row, timed_in_turn, write_figures
 
 OUT = Path(__file__).with_suffix(".json")
@@ -199,13 +198,23 @@ def peak_memory(name: str, side: str) -> float:
     """Megabytes that two steps need beside what the process holds before them."""
     case, z = CASES[name], vectors()
     layer = (case.ours() if side == "ours" else case.theirs()).train()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # getrusage would also count what the process that started this one held.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
     for _ in range(2):
         if side == "ours":
             our_step(layer, z)
         else:
             their_step(layer, z)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return resident("VmHWM") - before
+
+
+def resident(name: str) -> float:
+    """``VmRSS``, the megabytes held now, or ``VmHWM``, the most since the count was cleared (Linux)."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name + ":")
+    )
+    return int(line.split()[1]) / 1e3
 
 
 if __name__ == "__main__":

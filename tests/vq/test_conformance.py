@@ -65,6 +65,16 @@ def test_every_registered_layer_conforms(check, kind):
     check(Candidate(maker(resolve("layer", kind)), dim=DIM))
 
 
+@pytest.mark.parametrize("kind", FAMILIES["layer"])
+def test_a_registered_layer_has_a_small_constructor_and_a_loss_that_is_not_negative(kind):
+    component = resolve("layer", kind)
+    assert len(inspect.signature(component).parameters) <= 12
+    layer = maker(component)().train()
+    z = torch.randn(64, DIM, generator=torch.Generator().manual_seed(0))
+    assert layer(z).loss >= 0
+    assert layer.eval()(z).loss >= 0
+
+
 class ToyVQ(QuantizerLayer):
     """A layer of a third party, as short as it gets."""
 

@@ -13,7 +13,7 @@ from geovq.errors import InputError
 from geovq.search import nearest_codes
 from geovq.seeding import torch_generator
 from geovq.vq.entropy import codebook_entropy_penalty
-from geovq.vq.estimators import straight_through
+from geovq.vq.estimators import mean_squared_distance, straight_through
 from geovq.vq.layer import QuantizerLayer, checked_tokens, one_level
 from geovq.vq.quantized import Quantized
 from geovq.vq.revival import replacements
@@ -138,7 +138,7 @@ class CodebookLayer(QuantizerLayer):
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
         """What the layer adds to a model's loss, summed over d and averaged over vectors."""
-        return self.commitment * (flat - quantized.detach()).square().sum(1).mean()
+        return self.commitment * mean_squared_distance(flat, quantized.detach())
 
     def _move(self, flat: Tensor, codes: Tensor, to_relative: float) -> None:
         """Move the codebook by other means than gradients."""

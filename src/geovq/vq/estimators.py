@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 SMALLEST_NORM = 1e-6  # below it a direction is rounding noise
 
@@ -13,7 +16,25 @@ def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
 
     van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (2017), section 3.2.
     """
-    return quantized.detach() + (z - z.detach())
+    passed: Tensor = _StraightThrough.apply(z, quantized)
+    return passed
+
+
+class _StraightThrough(torch.autograd.Function):
+    """As a sum of tensors it would make two more arrays of their size."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, quantized: Tensor) -> Tensor:
+        return quantized.view_as(quantized)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def mean_squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """``|a - b|^2`` summed over d and averaged over vectors (n, d), without arrays in between."""
+    return functional.mse_loss(a, b, reduction="sum") / len(a)
 
 
 def rotated(z: Tensor, quantized: Tensor) -> Tensor:

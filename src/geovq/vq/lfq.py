@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from geovq.errors import InputError
 from geovq.vq.entropy import REGULARISED_VECTORS
+from geovq.vq.estimators import mean_squared_distance
 from geovq.vq.grid import MOST_BITS, GridLayer
 
 
@@ -86,7 +87,7 @@ class LFQ(GridLayer):
         return (2 * digits - 1).float() * self.corner
 
     def _loss(self, placed: Tensor, points: Tensor) -> Tensor:
-        loss = self.commitment * (placed - points).square().sum(1).mean()
+        loss = self.commitment * mean_squared_distance(placed, points)
         if self.entropy:
             some = placed[:: max(1, len(placed) // REGULARISED_VECTORS)]
             # -|z - c|^2 differs by 4 z_d |c_d| between the two signs of c_d.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.estimators import mean_squared_distance
 
 
 class SimVQ(CodebookLayer):
@@ -63,7 +64,7 @@ class SimVQ(CodebookLayer):
         return self.frozen @ self.transform.T
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
-        return super()._loss(flat, quantized) + (flat.detach() - quantized).square().sum(1).mean()
+        return super()._loss(flat, quantized) + mean_squared_distance(flat.detach(), quantized)
 
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         self.frozen[rows] = vectors

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.estimators import mean_squared_distance
 
 
 class StraightThroughVQ(CodebookLayer):
@@ -45,7 +46,7 @@ class StraightThroughVQ(CodebookLayer):
         self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
-        return super()._loss(flat, quantized) + (flat.detach() - quantized).square().sum(1).mean()
+        return super()._loss(flat, quantized) + mean_squared_distance(flat.detach(), quantized)
 
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         self.codebook[rows] = vectors
