@@ -244,10 +244,28 @@ def test_codes_are_those_of_brute_force(digits):
         ({"dim": 2, "n_codes": 4, "decay": 1.0}, "decay is 1.0; expected at least 0 and below 1"),
         ({"dim": 2, "n_codes": 4, "decay": float("nan")}, "decay is nan"),
         ({"dim": 2, "n_codes": 4, "revival": -0.1}, "revival is -0.1; expected at least 0 and below 1"),
+        ({"dim": 2, "n_codes": 4, "commitment": float("inf")}, "commitment is inf; expected a weight"),
         ({"dim": 2, "n_codes": 4, "start": "zeros"}, "start is 'zeros'; expected 'kmeans' or 'random'"),
-        ({"dim": 2, "n_codes": 4, "commitment": -1}, "commitment is -1 .* at least 0"),
+        ({"dim": 2, "n_codes": 4, "commitment": -1}, "commitment is -1; expected a weight of at least 0"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         EMAVQ(**arguments)
+
+
+@pytest.mark.parametrize("cast", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_layer_stays_float32_in_a_model_that_is_cast(cast):
+    layer, twin = at_corners(), at_corners()
+    torch.nn.ModuleList([layer]).to(cast)
+    assert layer.codebook.dtype == torch.float32
+    z = torch.tensor([[1.0, 2.0], [9.0, 1.0]])
+    found, expected = layer(z.to(cast)), twin(z)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(layer.codebook, twin.codebook)
+
+
+@pytest.mark.parametrize("code", [-1, 4])
+def test_codes_that_are_none_are_refused(code):
+    with pytest.raises(InputError, match="EMAVQ: codes reach from .* expected 0 to 3"):
+        at_corners().lookup(torch.tensor([0, code]))

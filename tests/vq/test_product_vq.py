@@ -73,8 +73,8 @@ def test_impossible_settings_are_refused(arguments, message):
     ("codebook", "message"),
     [
         (torch.zeros(2, 8, 6), "has 2 levels; expected 3, n_groups"),
-        (torch.ones(3, 8, 6), "level 0 .* 32 numbers outside coordinates 0 to 1"),
-        (torch.zeros(3, 7, 6), r"has shape \(7, 2\); expected \(8, 2\)"),
+        (torch.ones(3, 8, 6), "group 0: .* 32 numbers outside coordinates 0 to 1"),
+        (torch.zeros(3, 7, 6), r"group 0: .* has shape \(7, 6\); expected \(8, 6\)"),
     ],
 )
 def test_a_codebook_that_is_not_of_these_groups_is_refused(codebook, message):

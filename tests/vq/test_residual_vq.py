@@ -283,14 +283,14 @@ class GradientLevel(QuantizerLayer):
         return Quantized(self.rows[codes], codes, (z - self.rows[codes]).square().sum(-1).mean())
 
 
-class RecordingLevel(GradientLevel):
-    """A level that keeps the first vectors it saw."""
+class RecordingLevel(EMAVQ):
+    """Keeps the vectors that it starts on."""
 
     first: Tensor | None = None
 
-    def forward(self, z: Tensor) -> Quantized:
-        self.first = z.detach().clone() if self.first is None else self.first
-        return super().forward(z)
+    def start_on(self, flat: Tensor) -> None:
+        self.first = flat
+        super().start_on(flat)
 
 
 def test_the_start_mixes_vectors_of_the_mean_and_covariance_of_the_first_batch(monkeypatch):

@@ -69,7 +69,7 @@ def test_a_codebook_of_another_size_is_refused(kind):
     layer = resolve("layer", kind)(3, 16)
     with pytest.raises(InputError, match=r"has shape \(8, 3\); expected \(16, 3\), n_codes and dim"):
         layer.start_from(torch.zeros(8, 3))
-    with pytest.raises(InputError, match=r"has shape \(16, 3\) and \(16, 3\); expected \(16, 3\)"):
+    with pytest.raises(InputError, match="has 2 levels; expected 1, a code a vector"):
         layer.start_from(torch.zeros(2, 16, 3))
 
 
@@ -90,3 +90,28 @@ def test_simvq_starts_as_the_paper_does():
     layer = SimVQ(4, 512)
     assert "start" in inspect.signature(SimVQ).parameters
     assert layer.codebook.detach().square().sum(1).mean() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", [*TABLES, "cosine"])
+def test_a_codebook_with_numbers_that_are_not_finite_is_refused(kind):
+    layer = resolve("layer", kind)(3, 16)
+    table = torch.zeros(16, 3)
+    table[3, 1] = torch.nan
+    with pytest.raises(InputError, match="has 1 numbers that are not finite"):
+        layer.start_from(table)
+
+
+def test_an_array_is_a_codebook_too():
+    layer = EMAVQ(3, 16)
+    layer.start_from(X[:16])
+    assert np.array_equal(layer.codebook.numpy(), X[:16])
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(7, 3), torch.full((8, 3), torch.inf)])
+def test_no_level_changes_if_one_is_refused(wrong):
+    layer = ResidualVQ(3, {"kind": "ema", "params": {"n_codes": 8}}, 2)
+    before = layer.codebook.clone()
+    with pytest.raises(InputError, match="ResidualVQ level 1: the codebook to start from has"):
+        layer.start_from([torch.zeros(8, 3), wrong])
+    assert torch.equal(layer.codebook, before)
+    assert layer.levels[0].awaits_start

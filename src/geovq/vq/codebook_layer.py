@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from geovq.search import nearest_codes
 from geovq.seeding import torch_generator
 from geovq.vq.entropy import codebook_entropy_penalty
 from geovq.vq.estimators import mean_squared_distance, straight_through
-from geovq.vq.layer import QuantizerLayer, checked_tokens, one_level
+from geovq.vq.layer import Codebook, QuantizerLayer, check_codes, checked_tokens, one_level
 from geovq.vq.quantized import Quantized
 from geovq.vq.revival import replacements
 from geovq.vq.start import kmeans_start
@@ -24,7 +24,8 @@ from geovq.vq.watch import Watch
 class CodebookLayer(QuantizerLayer):
     """The nearest of K vectors, with the remedies against collapse that any way of learning them can have.
 
-    A subclass holds the table (``codebook``), says how to overwrite rows of it (``_overwrite``), and may
+    A subclass holds the table, as ``codebook`` (``_make_table``), says how to overwrite rows of it
+    (``_overwrite``), and may
     change how codes are chosen (``_assign``), how gradients pass (``_estimate``), what is minimised
     (``_loss``), or all three at once (``_quantize``), and how the table moves besides (``_move``).
 
@@ -51,23 +52,22 @@ class CodebookLayer(QuantizerLayer):
         dim: int,
         n_codes: int,
         *,
-        commitment: float,
-        decay: float,
-        revival: float,
-        entropy: float,
-        start: Literal["kmeans", "random"],
-        seed: int,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        revival: float = 0.03,
+        entropy: float = 0.0,
+        start: Literal["kmeans", "random"] = "kmeans",
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
+        name = self._name
         if dim < 1 or n_codes < 2:
             raise InputError(
                 f"{name}: dim is {dim} and n_codes {n_codes}; expected at least 1 and 2 codes or more"
             )
-        if not commitment >= 0 or not entropy >= 0:
-            raise InputError(
-                f"{name}: commitment is {commitment} and entropy {entropy}; expected weights of at least 0"
-            )
+        for what, value in (("commitment", commitment), ("entropy", entropy)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name}: {what} is {value}; expected a weight of at least 0")
         for what, value in (("decay", decay), ("revival", revival)):
             if not 0 <= value < 1:
                 raise InputError(f"{name}: {what} is {value}; expected at least 0 and below 1")
@@ -80,22 +80,39 @@ class CodebookLayer(QuantizerLayer):
         self.register_buffer("usage", torch.ones(n_codes))
         self.register_buffer("started", torch.tensor(start == "random"))
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
+        self._make_table(torch.randn(n_codes, dim, generator=torch_generator(seed, "normal start")))
+
+    @property
+    def _name(self) -> str:
+        """What errors call the layer."""
+        return type(self).__name__
 
     @property
     def n_codes(self) -> tuple[int, ...]:
         """``(K,)``."""
         return (self._n_codes,)
 
+    @property
+    def awaits_start(self) -> bool:
+        """Whether k-means of the first training batch is still to come."""
+        return not bool(self.started)
+
     def lookup(self, codes: Tensor) -> Tensor:
-        """Vectors (..., d) of codes (...)."""
+        """Vectors (..., d) of codes (...). Raises ``InputError`` if a code is negative or not below K."""
+        check_codes(self._name, codes, self._n_codes)
         return self.codebook[codes]
 
-    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+    def start_on(self, flat: Tensor) -> None:
+        """Let the codes be the k-means centres of vectors (n, d)."""
+        self._start_at(kmeans_start(flat, self._n_codes, self.seed))
+
+    def start_from(self, codebook: Codebook) -> None:
         """Take the vectors (K, d) of a fitted quantizer as the codebook, in place of a start on a batch.
 
-        Raises ``InputError`` if there are more levels than one, or they are not (K, d) of this layer.
+        Raises ``InputError`` if there are more levels than one, or they are not (K, d) of this layer
+        and finite.
         """
-        vectors = one_level(type(self).__name__, codebook, self._n_codes, self.dim)
+        vectors = one_level(self._name, codebook, self._n_codes, self.dim)
         self._start_at(vectors.to(self.usage))
 
     def forward(self, z: Tensor) -> Quantized:
@@ -104,11 +121,11 @@ class CodebookLayer(QuantizerLayer):
         The codes are those of the codebook before it moves. Raises ``InputError`` if ``z`` is empty, has
         another width or is not finite.
         """
-        flat = checked_tokens(type(self).__name__, z, self.dim)
+        flat = checked_tokens(self._name, z, self.dim)
         # Distances and averages in half precision would flip codes and stall the averages.
         with torch.autocast(z.device.type, enabled=False):
-            if self.training and not bool(self.started):
-                self._start_at(kmeans_start(flat.detach(), self._n_codes, self.seed))
+            if self.training and self.awaits_start:
+                self.start_on(flat.detach())
             codes, z_q, loss = self._quantize(flat)
             if self.entropy:
                 # A copy, for the codebook moves before the penalty's gradient is asked for.
@@ -119,13 +136,17 @@ class CodebookLayer(QuantizerLayer):
         return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1]), loss, stats)
 
     @abstractmethod
+    def _make_table(self, vectors: Tensor) -> None:
+        """Hold a table that starts as standard normal ``vectors`` (K, d)."""
+
+    @abstractmethod
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         """Let the codes ``rows`` (bool (K,)) be ``vectors``, and forget what they were."""
 
     def _quantize(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes (n,) of vectors (n, d), ``z_q`` (n, d) and the loss without any entropy penalty."""
         codes = self._assign(flat)
-        quantized = self.lookup(codes)
+        quantized = self.codebook[codes]
         return codes, self._estimate(flat, quantized), self._loss(flat, quantized)
 
     def _assign(self, flat: Tensor) -> Tensor:
@@ -161,8 +182,3 @@ class CodebookLayer(QuantizerLayer):
             self.usage[dead] = 1.0
         self.n_updates += 1
         return dead.sum()
-
-
-def normal_start(n_codes: int, dim: int, seed: int) -> Tensor:
-    """Standard normal vectors (K, d)."""
-    return torch.randn(n_codes, dim, generator=torch_generator(seed, "normal start"))

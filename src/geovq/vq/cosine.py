@@ -6,7 +6,6 @@ l2-normalized codes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,7 +16,7 @@ from geovq.seeding import seeded_weights
 from geovq.vq.distributed import summed
 from geovq.vq.ema import EMAVQ
 from geovq.vq.estimators import SMALLEST_NORM, straight_through
-from geovq.vq.layer import QuantizerLayer, checked_tokens, one_level
+from geovq.vq.layer import Codebook, QuantizerLayer, check_codes, checked_tokens, one_level
 from geovq.vq.quantized import Quantized
 
 
@@ -83,14 +82,30 @@ class CosineVQ(QuantizerLayer):
     @property
     def codebook(self) -> Tensor:
         """Codes (K, d): of length 1, or projected back from it."""
-        widened: Tensor = self.widen(self.unit_codes.codebook)
+        with torch.autocast(self.unit_codes.codebook.device.type, enabled=False):
+            widened: Tensor = self.widen(self.unit_codes.codebook)
         return widened
 
+    @property
+    def learns_by_output(self) -> bool:
+        """Whether there is a projection back to d, which nothing else teaches."""
+        return isinstance(self.widen, nn.Linear)
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether k-means of the first training batch is still to come."""
+        return self.unit_codes.awaits_start
+
+    def start_on(self, flat: Tensor) -> None:
+        """Let the codes be the k-means centres of the directions of vectors (n, d)."""
+        self.unit_codes.start_on(unit_vectors(self.narrow(flat)))
+
     def lookup(self, codes: Tensor) -> Tensor:
-        """Vectors (..., d) of codes (...)."""
+        """Vectors (..., d) of codes (...). Raises ``InputError`` if a code is negative or not below K."""
+        check_codes("CosineVQ", codes, self.n_codes[0])
         return self.codebook[codes]
 
-    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+    def start_from(self, codebook: Codebook) -> None:
         """Take the directions of vectors (K, d), projected to ``code_dim`` if there is one, as the codes.
 
         A vector of no length leaves its code as it was. Raises ``InputError`` if there are more levels than
@@ -117,29 +132,13 @@ class CosineVQ(QuantizerLayer):
 class UnitCodes(EMAVQ):
     """``EMAVQ`` of unit vectors, its codes kept at length 1; for these the nearest has the largest cosine."""
 
-    def __init__(
-        self,
-        dim: int,
-        n_codes: int,
-        *,
-        commitment: float,
-        decay: float,
-        revival: float,
-        entropy: float,
-        start: Literal["kmeans", "random"],
-        seed: int,
-    ) -> None:
-        super().__init__(
-            dim,
-            n_codes,
-            commitment=commitment,
-            decay=decay,
-            revival=revival,
-            entropy=entropy,
-            start=start,
-            seed=seed,
-        )
-        self._overwrite(torch.ones(n_codes, dtype=torch.bool), self.codebook)
+    @property
+    def _name(self) -> str:
+        return "CosineVQ"
+
+    def _make_table(self, vectors: Tensor) -> None:
+        super()._make_table(vectors)
+        self._overwrite(torch.ones(len(vectors), dtype=torch.bool), vectors)
 
     def _move(self, flat: Tensor, codes: Tensor, to_relative: float) -> None:
         batch_sums = summed(torch.zeros_like(self.sums).index_add_(0, codes, flat))

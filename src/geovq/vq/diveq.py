@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from geovq.errors import InputError
-from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.distributed import generator_of_rank
 from geovq.vq.estimators import straight_through
 
@@ -51,7 +51,6 @@ class DiVeQ(CodebookLayer):
         if not 0 <= sigma < float("inf"):
             raise InputError(f"DiVeQ: sigma is {sigma}; expected a standard deviation of at least 0")
         self.sigma = sigma
-        self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
 
     @property
     def learns_by_output(self) -> bool:
@@ -67,6 +66,9 @@ class DiVeQ(CodebookLayer):
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
         return flat.new_zeros(())
+
+    def _make_table(self, vectors: Tensor) -> None:
+        self.codebook = nn.Parameter(vectors)
 
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         self.codebook[rows] = vectors

@@ -5,12 +5,10 @@ van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.distributed import summed
 
 
@@ -26,29 +24,7 @@ class EMAVQ(CodebookLayer):
     codebook: Tensor
     sums: Tensor
 
-    def __init__(
-        self,
-        dim: int,
-        n_codes: int,
-        *,
-        commitment: float = 0.25,
-        decay: float = 0.99,
-        revival: float = 0.03,
-        entropy: float = 0.0,
-        start: Literal["kmeans", "random"] = "kmeans",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            dim,
-            n_codes,
-            commitment=commitment,
-            decay=decay,
-            revival=revival,
-            entropy=entropy,
-            start=start,
-            seed=seed,
-        )
-        vectors = normal_start(n_codes, dim, seed)
+    def _make_table(self, vectors: Tensor) -> None:
         self.register_buffer("codebook", vectors)
         self.register_buffer("sums", vectors.clone())
 

@@ -26,7 +26,9 @@ def codebook_entropy_penalty(flat: Tensor, codebook: Tensor) -> Tensor:
     The temperature is the mean squared distance to the nearest code, so that the units of the latents do not
     matter.
     """
-    some = flat[:: max(1, len(flat) // REGULARISED_VECTORS)]
+    # Far from the origin the squares would swallow the differences, which alone matter.
+    centre = codebook.detach().mean(0)
+    some, codebook = flat[:: max(1, len(flat) // REGULARISED_VECTORS)] - centre, codebook - centre
     distances = (
         some.square().sum(1, keepdim=True) - 2 * some @ codebook.T + codebook.square().sum(1)
     ).clamp_min(0)

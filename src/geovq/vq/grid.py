@@ -14,7 +14,7 @@ from geovq.errors import InputError
 from geovq.seeding import seeded_weights
 from geovq.vq.distributed import summed
 from geovq.vq.estimators import straight_through
-from geovq.vq.layer import QuantizerLayer, checked_tokens
+from geovq.vq.layer import QuantizerLayer, check_codes, checked_tokens
 from geovq.vq.quantized import Quantized
 from geovq.vq.watch import Watch
 
@@ -100,11 +100,7 @@ class GridLayer(QuantizerLayer):
 
         Raises ``InputError`` if a code is negative or not below K.
         """
-        if not torch.compiler.is_compiling() and not bool(((codes >= 0) & (codes < self._n_codes)).all()):
-            raise InputError(
-                f"{type(self).__name__}: codes reach from {int(codes.min())} to {int(codes.max())}; expected "
-                f"0 to {self._n_codes - 1}"
-            )
+        check_codes(type(self).__name__, codes, self._n_codes)
         digits = codes[..., None] // self.place_values % self.levels
         with torch.autocast(codes.device.type, enabled=False):
             return self._out_of_grid(self._points(digits))
@@ -123,12 +119,16 @@ class GridLayer(QuantizerLayer):
             z_q = straight_through(placed, points)
             if self.project_out is not None:
                 z_q = functional.linear(z_q, self.project_out.weight.float(), self.project_out.bias.float())
-                if not self.training:
-                    # A product of other rows may round otherwise.
-                    z_q = straight_through(z_q, self._out_of_grid(points))
+                # A product of other rows may round otherwise.
+                z_q = straight_through(z_q, self._looked_up(codes, points))
             loss = self._loss(placed, points)
             _, stats = self.watch(placed.detach(), points, codes)
         return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1]), loss, stats)
+
+    @property
+    def learns_by_output(self) -> bool:
+        """Whether there is a map back to d, which nothing else teaches."""
+        return self.project_out is not None
 
     @abstractmethod
     def _place(self, channels: Tensor) -> Tensor:
@@ -165,6 +165,11 @@ class GridLayer(QuantizerLayer):
         self.mean.copy_(mean.lerp(self.mean.float(), past))
         self.variance.copy_(variance.lerp(self.variance.float(), past))
         self.started.fill_(True)
+
+    @torch.no_grad()
+    def _looked_up(self, codes: Tensor, points: Tensor) -> Tensor:
+        """``lookup(codes)`` of codes (n,) at ``points`` (n, c), by the table if that is smaller."""
+        return self.codebook[codes] if self._n_codes < len(codes) else self._out_of_grid(points)
 
     def _out_of_grid(self, points: Tensor) -> Tensor:
         """Vectors (..., d) of grid points (..., c), the same whatever points stand beside them."""

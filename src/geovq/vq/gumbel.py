@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geovq.errors import InputError
 from geovq.search import nearest_codes
-from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.distributed import generator_of_rank
 
 
@@ -85,7 +85,6 @@ class GumbelVQ(CodebookLayer):
             )
         self.temperature, self.final_temperature = temperature, final_temperature
         self.n_annealed, self.kl = n_annealed, kl
-        self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
 
     @property
     def learns_by_output(self) -> bool:
@@ -107,7 +106,7 @@ class GumbelVQ(CodebookLayer):
             codes = logits.detach().argmax(1)
         else:
             codes = nearest_codes(flat, self.codebook)
-        quantized = self.lookup(codes)
+        quantized = self.codebook[codes]
         loss = loss + self._loss(flat, quantized)
         return codes, relaxed(logits, self.codebook, quantized), loss
 
@@ -116,6 +115,9 @@ class GumbelVQ(CodebookLayer):
         generator = generator_of_rank(self.seed, "Gumbel noise", int(self.n_updates), logits.device)
         waiting = torch.empty_like(logits).exponential_(generator=generator)
         return -waiting.clamp_min(torch.finfo(waiting.dtype).tiny).log()
+
+    def _make_table(self, vectors: Tensor) -> None:
+        self.codebook = nn.Parameter(vectors)
 
     def _overwrite(self, rows: Tensor, vectors: Tensor) -> None:
         self.codebook[rows] = vectors

@@ -65,7 +65,7 @@ class LFQ(GridLayer):
                 "or cut latents into more tokens of fewer bits"
             )
         for what, weight in (("commitment", commitment), ("entropy", entropy), ("gamma", gamma)):
-            if not weight >= 0:
+            if not 0 <= weight < math.inf:
                 raise InputError(f"{name}: {what} is {weight}; expected a weight of at least 0")
         if not temperature > 0:
             raise InputError(f"{name}: temperature is {temperature}; expected above 0")

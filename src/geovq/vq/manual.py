@@ -24,7 +24,7 @@ class ManualStraightThroughVQ(StraightThroughVQ):
 
     def _quantize(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         codes = self._assign(flat)
-        quantized = self.lookup(codes).detach()
+        quantized = self.codebook.detach()[codes]
         z_q, loss = QuantizeFunction.apply(flat, self.codebook, quantized, codes, self.commitment)
         return codes, z_q, loss
 

@@ -6,7 +6,7 @@ et al., "HiFi-Codec: Group-residual Vector Quantization" (2023).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from geovq.config import Spec, from_json
 from geovq.errors import InputError
 from geovq.registry import build, with_seed
 from geovq.seeding import derive_seed
-from geovq.vq.layer import QuantizerLayer, checked_tokens
+from geovq.vq.layer import Codebook, QuantizerLayer, check_table, checked_tokens, levels_of
 from geovq.vq.quantized import Quantized
 from geovq.vq.residual import mean_stats
 
@@ -85,28 +85,45 @@ class ProductVQ(QuantizerLayer):
         loss = torch.stack([part.loss for part in parts]).sum()
         return Quantized(z_q, codes if len(parts) > 1 else codes[..., 0], loss, mean_stats(parts))
 
-    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+    def start_from(self, codebook: Codebook) -> None:
         """Take the codebooks of a fitted product quantizer, (G, K, d) that are zero outside their group.
 
         Raises ``InputError`` if there are not as many, one is not its group's in shape, or is not zero
         outside it.
         """
-        books = [codebook] if isinstance(codebook, Tensor) and codebook.ndim == 2 else list(codebook)
+        books = levels_of(codebook)
         if len(books) != len(self.groups):
             raise InputError(
                 f"ProductVQ: the codebook to start from has {len(books)} levels; expected "
                 f"{len(self.groups)}, n_groups of this layer"
             )
-        for i, (group, book) in enumerate(zip(self._layers(), books, strict=True)):
+        for i, (size, book) in enumerate(zip(self.n_codes, books, strict=True)):
+            check_table(f"ProductVQ group {i}", book, size, self.dim)
             outside = book.clone()
             outside[:, self._coordinates(i)] = 0
-            if book.shape[1] != self.dim or bool(outside.any()):
+            if bool(outside.any()):
                 raise InputError(
-                    f"ProductVQ: level {i} of the codebook to start from has shape {tuple(book.shape)} and "
-                    f"{int((outside != 0).sum())} numbers outside coordinates {i * self.width} to "
-                    f"{(i + 1) * self.width - 1}; expected (K, {self.dim}) that is zero outside its group"
+                    f"ProductVQ group {i}: the codebook to start from has {int((outside != 0).sum())} "
+                    f"numbers outside coordinates {i * self.width} to {(i + 1) * self.width - 1}; expected "
+                    "zeros there"
                 )
+        for i, (group, book) in enumerate(zip(self._layers(), books, strict=True)):
             group.start_from(book[:, self._coordinates(i)])
+
+    @property
+    def learns_by_output(self) -> bool:
+        """Whether a group does."""
+        return any(group.learns_by_output for group in self._layers())
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether a group does."""
+        return any(group.awaits_start for group in self._layers())
+
+    def start_on(self, flat: Tensor) -> None:
+        """Start every group on its coordinates of vectors (n, d)."""
+        for group, part in zip(self._layers(), flat.split(self.width, dim=1), strict=True):
+            group.start_on(part)
 
     def _coordinates(self, group: int) -> slice:
         return slice(group * self.width, (group + 1) * self.width)

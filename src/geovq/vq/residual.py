@@ -19,7 +19,7 @@ from geovq.search import beam_search
 from geovq.seeding import derive_seed, torch_generator
 from geovq.vq.distributed import gathered
 from geovq.vq.estimators import straight_through
-from geovq.vq.layer import QuantizerLayer, checked_tokens
+from geovq.vq.layer import Codebook, QuantizerLayer, check_table, checked_tokens, levels_of
 from geovq.vq.quantized import Quantized
 from geovq.vq.start import enlarged
 
@@ -113,7 +113,7 @@ class ResidualVQ(QuantizerLayer):
         flat = checked_tokens("ResidualVQ", z, self.dim)
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            if self.training and self.n_updates == 0:
+            if self.training and any(level.awaits_start for level in self._levels()):
                 self._start(flat.detach())
             parts, residual = [], z
             for level in self._levels():
@@ -132,20 +132,22 @@ class ResidualVQ(QuantizerLayer):
         loss = _sum([part.loss for part in parts])
         return Quantized(straight_through(z, quantized), codes, loss, mean_stats(parts))
 
-    def start_from(self, codebook: Tensor | Sequence[Tensor]) -> None:
+    def start_from(self, codebook: Codebook) -> None:
         """Take the L codebooks (K_l, d) of a fitted quantizer as the levels'.
 
-        Raises ``InputError`` if there are not as many, or one of them is not its level's in shape.
+        Raises ``InputError`` if there are not as many, or one of them is not its level's in shape or
+        not finite; no level has changed then.
         """
-        books = [codebook] if isinstance(codebook, Tensor) and codebook.ndim == 2 else list(codebook)
+        books = levels_of(codebook)
         if len(books) != len(self.levels):
             raise InputError(
                 f"ResidualVQ: the codebook to start from has {len(books)} levels; expected "
                 f"{len(self.levels)}, n_levels of this layer"
             )
+        for i, (size, book) in enumerate(zip(self.n_codes, books, strict=True)):
+            check_table(f"ResidualVQ level {i}", book, size, self.dim)
         for level, book in zip(self._levels(), books, strict=True):
             level.start_from(book)
-        self.n_updates.fill_(1)
 
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
@@ -154,7 +156,9 @@ class ResidualVQ(QuantizerLayer):
         if len(vectors) < n_wanted:
             residual = enlarged(vectors, n_wanted, self.seed)
             for level in self._levels():
-                residual = residual - level(residual).z_q
+                level.start_on(residual)
+                residual = residual - level.eval()(residual).z_q
+                level.train()
 
     def _draw_n_levels(self) -> int:
         if not self.training or self.level_dropout == 0:

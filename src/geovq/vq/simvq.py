@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.estimators import mean_squared_distance
 
 
@@ -55,13 +55,16 @@ class SimVQ(CodebookLayer):
             start=start,
             seed=seed,
         )
-        self.register_buffer("frozen", normal_start(n_codes, dim, seed) / dim**0.5)
-        self.transform = nn.Parameter(torch.eye(dim))
 
     @property
     def codebook(self) -> Tensor:  # type: ignore[override]  # computed here, a tensor elsewhere
         """Codes (K, d), ``C W'``, in the graph of W."""
-        return self.frozen @ self.transform.T
+        with torch.autocast(self.frozen.device.type, enabled=False):
+            return self.frozen @ self.transform.T
+
+    def _make_table(self, vectors: Tensor) -> None:
+        self.register_buffer("frozen", vectors / self.dim**0.5)
+        self.transform = nn.Parameter(torch.eye(self.dim))
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
         return super()._loss(flat, quantized) + mean_squared_distance(flat.detach(), quantized)

@@ -20,6 +20,7 @@ from geovq.vq.distributed import gathered, of_first_rank
 MOST_VECTORS_PER_CODE = 256  # of a large first batch; more do not make a better start
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def kmeans_start(flat: Tensor, n_codes: int, seed: int) -> Tensor:
     """A codebook (K, d) of k-means centres of the vectors (n, d) of all processes, the same in each.

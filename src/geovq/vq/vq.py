@@ -6,11 +6,9 @@ van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-from geovq.vq.codebook_layer import CodebookLayer, normal_start
+from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.estimators import mean_squared_distance
 
 
@@ -21,29 +19,8 @@ class StraightThroughVQ(CodebookLayer):
     moments, which the layer cannot see.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        n_codes: int,
-        *,
-        commitment: float = 0.25,
-        decay: float = 0.99,
-        revival: float = 0.03,
-        entropy: float = 0.0,
-        start: Literal["kmeans", "random"] = "kmeans",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            dim,
-            n_codes,
-            commitment=commitment,
-            decay=decay,
-            revival=revival,
-            entropy=entropy,
-            start=start,
-            seed=seed,
-        )
-        self.codebook = nn.Parameter(normal_start(n_codes, dim, seed))
+    def _make_table(self, vectors: Tensor) -> None:
+        self.codebook = nn.Parameter(vectors)
 
     def _loss(self, flat: Tensor, quantized: Tensor) -> Tensor:
         return super()._loss(flat, quantized) + mean_squared_distance(flat.detach(), quantized)

@@ -69,6 +69,7 @@ class Watch(nn.Module):
         }
         if self.training:
             # How far the latents' mean has moved off its running value, in their standard deviations.
+            mean = summed(z.sum(0)) / summed(torch.tensor(float(len(z)), device=z.device))
             before = torch.where(self.n_updates == 0, mean, self.latent_mean)
             stats["encoder_drift"] = (mean - before).norm() / variance.clamp_min(SMALLEST).sqrt()
             self.latent_mean.copy_(before.lerp(mean, 0.1))
