@@ -39,7 +39,7 @@ def main() -> None:
     """Measure the named arms and write after every row."""
     parser = argparse.ArgumentParser(description="Measure beams and tunings of trained layers.")
     parser.add_argument("run", type=Path, help="folder of a mnist-layers run")
-    parser.add_argument("--arms", nargs="+", default=["residual", "ema", "post-hoc-residual+metric"])
+    parser.add_argument("--arms", nargs="+", default=["residual", "ema"])
     options = parser.parse_args()
     set_threads(threads_wanted())
     rows: list[dict[str, Any]] = read_json(OUT)["rows"] if OUT.exists() else []
