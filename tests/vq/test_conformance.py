@@ -20,12 +20,17 @@ from torch import Tensor, nn
 
 from geovq.registry import FAMILIES, resolve
 from geovq.search import nearest_codes
-from geovq.vq import EMAVQ, Quantized, QuantizerLayer, StraightThroughVQ
+from geovq.vq import EMAVQ, Quantized, QuantizerLayer, ResidualVQ, StraightThroughVQ
+from geovq.vq.bsq import BSQ
 from geovq.vq.codebook_layer import CodebookLayer
 from geovq.vq.conformance import CHECKS, Candidate, check_layer
 from geovq.vq.conformance.candidate import expect
+from geovq.vq.cosine import CosineVQ
 from geovq.vq.estimators import straight_through
+from geovq.vq.fsq import FSQ
 from geovq.vq.layer import checked_tokens
+from geovq.vq.lfq import LFQ
+from geovq.vq.product import ProductVQ
 
 DIM = 4
 SIZES = {"n_codes": 8, "n_levels": 2, "n_groups": 2, "levels": (5, 4, 4, 4)}
@@ -59,10 +64,31 @@ def maker(component: type[QuantizerLayer]) -> Callable[..., QuantizerLayer]:
     return functools.partial(component, dim=DIM, **sizes)
 
 
-@pytest.mark.parametrize("kind", FAMILIES["layer"])
+PROJECTED = {
+    "fsq projected": functools.partial(FSQ, dim=DIM, levels=[8, 6, 5]),
+    "lfq projected": functools.partial(LFQ, dim=DIM, n_bits=6),
+    "bsq projected": functools.partial(BSQ, dim=DIM, n_bits=6),
+    "cosine projected": functools.partial(CosineVQ, dim=DIM, n_codes=8, code_dim=2),
+}
+LAYERS = {kind: maker(resolve("layer", kind)) for kind in FAMILIES["layer"]} | PROJECTED
+
+
+@pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_every_registered_layer_conforms(check, kind):
-    check(Candidate(maker(resolve("layer", kind)), dim=DIM))
+def test_every_registered_layer_conforms(check, name):
+    check(Candidate(LAYERS[name], dim=DIM))
+
+
+@pytest.mark.parametrize(
+    ("component", "kind", "params"),
+    [(ResidualVQ, "fsq", {"levels": [3] * DIM}), (ProductVQ, "lfq", {})],
+)
+def test_a_layer_made_of_fixed_ones_has_a_fixed_codebook(component, kind, params):
+    layer = {"kind": kind, "params": params}
+    candidate = Candidate(lambda: component(DIM, layer, 2), dim=DIM)
+    for name in ("codebook_learns", "bad_codebooks_are_refused"):
+        with pytest.raises(SkipTest, match="fixed by construction"):
+            CHECKS[name](candidate)
 
 
 @pytest.mark.parametrize("kind", FAMILIES["layer"])
@@ -91,6 +117,8 @@ class ToyVQ(QuantizerLayer):
         return (len(self.codebook),)
 
     def lookup(self, codes: Tensor) -> Tensor:
+        if codes.min() < 0 or codes.max() >= len(self.codebook):
+            raise ValueError(f"codes are {codes.min()} to {codes.max()}; expected 0 to {self.n_codes[0] - 1}")
         return self.codebook[codes]
 
     def forward(self, z: Tensor) -> Quantized:
@@ -107,6 +135,8 @@ class ToyVQ(QuantizerLayer):
 def test_a_short_layer_of_a_third_party_passes_and_what_does_not_apply_is_named():
     skipped = check_layer(functools.partial(ToyVQ, dim=DIM, n_codes=8), dim=DIM)
     assert skipped == {
+        "bad_codebooks_are_refused": "ToyVQ: bad_codebooks_are_refused: its codebook is fixed by "
+        "construction",
         "revived_codes_live": "ToyVQ: revived_codes_live: its stats count no 'revived' codes",
         "processes_learn_what_one_does": "ToyVQ: processes_learn_what_one_does: its codebook moves by "
         "gradients, which the model averages",
@@ -145,6 +175,36 @@ class NoStraightThrough(EMAVQ):
 class SummedLoss(EMAVQ):
     def _loss(self, flat, quantized):
         return super()._loss(flat, quantized) * len(flat)
+
+
+class NegatedGradient(EMAVQ):
+    def _estimate(self, flat, quantized):
+        return straight_through(-flat, quantized)
+
+
+class DoubledGradient(EMAVQ):
+    def _estimate(self, flat, quantized):
+        return straight_through(2 * flat, quantized)
+
+
+class TinyGradient(EMAVQ):
+    def _estimate(self, flat, quantized):
+        return straight_through(flat / len(flat), quantized)
+
+
+class LossOfMeansOverDimensions(EMAVQ):
+    def _loss(self, flat, quantized):
+        return super()._loss(flat, quantized) / self.dim
+
+
+class DoubledLoss(EMAVQ):
+    def _loss(self, flat, quantized):
+        return 2 * super()._loss(flat, quantized)
+
+
+class ReversedCodebookTerm(StraightThroughVQ):
+    def _loss(self, flat, quantized):
+        return CodebookLayer._loss(self, flat, quantized) - (flat.detach() - quantized).square().sum(1).mean()
 
 
 class UpdatesInEvaluation(EMAVQ):
@@ -199,6 +259,16 @@ class SumsOfOneProcess(EMAVQ):
         self.codebook.copy_(self.sums / self.usage[:, None])
 
 
+class MeanOfOneProcess(EMAVQ):
+    def __init__(self, dim: int, n_codes: int, *, seed: int = 0) -> None:
+        super().__init__(dim, n_codes, seed=seed)
+        self.register_buffer("seen", torch.zeros(dim))
+
+    def _move(self, flat, codes, to_relative):
+        super()._move(flat, codes, to_relative)
+        self.seen.copy_(flat.mean(0))
+
+
 class AcceptsNaN(EMAVQ):
     def forward(self, z):
         return super().forward(z.nan_to_num() if z.numel() else z)
@@ -207,6 +277,17 @@ class AcceptsNaN(EMAVQ):
 class AcceptsNegativeWeights(EMAVQ):
     def __init__(self, dim: int, n_codes: int, *, commitment: float = 0.25, seed: int = 0) -> None:
         super().__init__(dim, n_codes, commitment=abs(commitment), seed=seed)
+
+
+class AcceptsLargerCodebooks(EMAVQ):
+    def start_from(self, codebook):
+        book = codebook if isinstance(codebook, Tensor) else codebook[0]
+        super().start_from(book[: self.n_codes[0]])
+
+
+class AcceptsAnyCode(EMAVQ):
+    def lookup(self, codes):
+        return self.codebook[codes % len(self.codebook)]
 
 
 class StateThatIsNotSaved(EMAVQ):
@@ -242,6 +323,11 @@ class QuantizesAfterItsUpdate(EMAVQ):
 class CodebookBeforeItsProjection(EMAVQ):
     def lookup(self, codes):
         return super().lookup(codes) + 1e-3
+
+    def _quantize(self, flat):
+        codes = self._assign(flat)
+        quantized = self.lookup(codes)
+        return codes, self._estimate(flat, quantized), self._loss(flat, quantized)
 
 
 class WrongBits(EMAVQ):
@@ -280,24 +366,54 @@ class AnotherLayerWhenCompiled(EMAVQ):
         return 1.01 * found if torch.compiler.is_compiling() else found
 
 
+class CannotStartWhenCompiled(EMAVQ):
+    def forward(self, z):
+        if torch.compiler.is_compiling() and not self.started:
+            raise RuntimeError("no start in a graph")
+        return super().forward(z)
+
+
+class AcceptsNaNWhenCompiled(EMAVQ):
+    def forward(self, z):
+        return super().forward(z.nan_to_num() if torch.compiler.is_compiling() else z)
+
+
 MUTANTS = {
     SwappedBeta: {"commitment_moves_the_encoder_alone": "beta on the wrong term"},
     LossAfterTheEstimator: {"commitment_moves_the_encoder_alone": "after the straight-through estimator"},
     CodebookTermWithoutDetach: {"commitment_moves_the_encoder_alone": "codebook term without its detach"},
     CodebookWithoutGradient: {"codebook_learns": "no finite gradient of codebook"},
-    NoStraightThrough: {"gradient_reaches_the_input": "missing straight-through estimator"},
-    SummedLoss: {"loss_is_a_mean_over_vectors": "a sum over vectors"},
+    NoStraightThrough: {
+        "gradient_reaches_the_input": "missing straight-through estimator",
+        "gradient_keeps_its_direction": "or none",
+    },
+    NegatedGradient: {"gradient_keeps_its_direction": "is -1 times .* wrong sign"},
+    DoubledGradient: {"gradient_keeps_its_direction": "found 2 times .* applied twice"},
+    TinyGradient: {"gradient_keeps_its_direction": r"0\.0156 times the size"},
+    SummedLoss: {
+        "loss_is_a_mean_over_vectors": "a sum over vectors",
+        "commitment_is_the_squared_distance": "a factor besides the commitment",
+    },
+    LossOfMeansOverDimensions: {"commitment_is_the_squared_distance": "a mean over d"},
+    DoubledLoss: {"commitment_is_the_squared_distance": "a factor besides the commitment"},
+    ReversedCodebookTerm: {
+        "codebook_term_lowers_the_distortion": "with the wrong sign",
+        "revived_codes_live": "no code revived",
+    },
     UpdatesInEvaluation: {"evaluation_changes_nothing": "codebook, sums of a new layer"},
     SumsOutliveRevival: {"revived_codes_live": "averages .* that were not reset"},
     RevivalBeforeTheUpdate: {"revived_codes_live": "overwritten in the same step"},
     CodesInHalfPrecision: {"codes_survive_half_precision": "bfloat16 as input.* indices in half precision"},
     AveragesInHalfPrecision: {"training_survives_half_precision": "moving averages in half precision"},
     SumsOfOneProcess: {
-        "processes_share_a_codebook": "sums, revivals or the start not reduced",
+        "processes_share_a_codebook": "revivals, statistics or the start not reduced",
         "processes_learn_what_one_does": "instead of sums over all vectors",
     },
+    MeanOfOneProcess: {"processes_share_a_codebook": "found other seen after step 1"},
     AcceptsNaN: {"bad_vectors_are_refused": "z with a NaN accepted"},
     AcceptsNegativeWeights: {"bad_settings_are_refused": r"commitment=-1\.0 accepted"},
+    AcceptsLargerCodebooks: {"bad_codebooks_are_refused": "a codebook of 9 codes accepted"},
+    AcceptsAnyCode: {"bad_codes_are_refused": "a code -1 accepted"},
     StateThatIsNotSaved: {"state_dict_is_everything": "state that is no buffer"},
     CodesOfTheBatch: {"codes_do_not_depend_on_the_batch": "statistics of the batch"},
     LastOfEquals: {"nearest_code_of_a_code_is_itself": "2 of 8 that differ"},
@@ -310,6 +426,8 @@ MUTANTS = {
     DrawsFromTheGlobalGenerator: {"global_generator_is_left_alone": "a draw from the global generator"},
     CopiesShareTheirAges: {"copies_are_independent": r"watch\.age"},
     AnotherLayerWhenCompiled: {"compiled_is_the_same": "z_q up to"},
+    CannotStartWhenCompiled: {"compiled_is_the_same": "no start in a graph"},
+    AcceptsNaNWhenCompiled: {"compiled_is_the_same": "z with a number nan, compiled accepted"},
 }
 
 
@@ -344,7 +462,10 @@ def test_every_check_has_a_mutant():
     assert {name for checks in MUTANTS.values() for name in checks} == set(CHECKS)
 
 
-def test_all_failures_are_told_at_once_one_a_line():
+def test_all_failures_are_told_at_once_one_a_line(monkeypatch):
+    names = ("alphabets_and_bits", "shapes_and_types", "loss_is_a_mean_over_vectors")
+    monkeypatch.setattr("geovq.vq.conformance.CHECKS", {name: CHECKS[name] for name in names})
+
     class TwoFaults(WrongBits, SummedLoss):
         pass
 

@@ -267,5 +267,5 @@ def test_a_layer_stays_float32_in_a_model_that_is_cast(cast):
 
 @pytest.mark.parametrize("code", [-1, 4])
 def test_codes_that_are_none_are_refused(code):
-    with pytest.raises(InputError, match="EMAVQ: codes reach from .* expected 0 to 3"):
+    with pytest.raises(InputError, match=r"EMAVQ: codes reach from .* expected 0 to 3"):
         at_corners().lookup(torch.tensor([0, code]))

@@ -38,7 +38,8 @@ def test_vectors_that_are_all_alike_use_many_codes_from_the_first_batch_on(kind)
 def test_an_encoder_that_runs_off_to_one_side_is_followed(kind):
     layer = LAYERS[kind](decay=0.5).train()
     for step in range(30):
-        stats = layer(50 + normal(500, layer.dim, step)).stats if step else layer(normal(500, layer.dim)).stats
+        offset = 50 if step else 0
+        stats = layer(offset + normal(500, layer.dim, step)).stats
     assert stats["batch_utilization"] > 0.5
 
 
@@ -78,5 +79,5 @@ def test_a_constant_channel_is_no_division_by_zero():
 
 
 def test_an_impossible_decay_is_refused():
-    with pytest.raises(InputError, match="FSQ: decay is 1.5; expected at least 0 and at most 1"):
+    with pytest.raises(InputError, match=r"FSQ: decay is 1\.5; expected at least 0 and at most 1"):
         FSQ(3, (8, 6, 5), decay=1.5)

@@ -244,7 +244,7 @@ def test_training_is_greedy_whatever_the_beam():
 
 def test_stats_are_those_of_the_levels_and_bear_the_same_names_at_every_step():
     layer = ResidualVQ(3, ema(8, decay=0.5, revival=0.2), 3, level_dropout=0.5).train()
-    names = {*layer.levels[0](normal(30, 3)).stats, "lowest_level_perplexity"}
+    names = {*layer.levels[0](normal(30, 3)).stats, "lowest_level_utilization", "lowest_level_perplexity"}
     assert names > {"batch_utilization", "batch_perplexity", "revived", "encoder_drift"}
     for step in range(8):
         assert set(layer(normal(30, 3, step=step)).stats) == names

@@ -21,7 +21,7 @@ Make = Callable[[Path, Path], None]
 goes to ``checkpoints``."""
 
 Tell = Callable[[str], None]
-"""Called with one line when a stage starts."""
+"""Called with one line when a stage starts, and when what it made needs a word."""
 
 
 REVISION = 2

@@ -23,7 +23,9 @@ LEAST_PERPLEXITY = 0.1  # of the same; real latents use codes unevenly, healthy 
 SCALE_APART = 3.0  # codes this much longer or shorter than the latents: only the nearest few are ever chosen
 MANY_DIMENSIONS = 32  # published low-dimensional codebooks have 8 to 32
 FEW_INFORMATIVE = 0.1  # of the dimensions; in the others random codes differ from one another, latents not
-USUAL_COMMITMENT = (0.1, 2.0)  # within it results did not vary (van den Oord et al. 2017, section 3.2)
+LEAST_COMMITMENT = 0.1  # from it to 2 results did not vary (van den Oord et al. 2017, section 3.2)
+SHRUNK = 0.9  # of the norm before training; at a weight that suits, latents keep theirs or grow
+QUIET_DRIFT = 0.25  # standard deviations a step, in every epoch; a learning rate too high moves them by more
 LARGEST_DRIFT = 1.0  # standard deviations a step; at most 0.65 in the first epoch of trainings that go well
 HARDLY_ANY_ERROR = 0.01  # of the latents' variance: the encoder gives as few vectors as codes are in use
 MOSTLY_ERROR = 0.5  # of the latents' variance: the latents have left their codes
@@ -60,8 +62,10 @@ class Diagnosis:
     cause : the likely one: a name in ``RULES``.
     evidence : the numbers that point to it.
     remedy : the change to try first.
-    utilization : codes used in a batch, of those that even use would use; mean over the last epochs.
+    utilization : codes used in a batch, of those that even use would use; mean over the last epochs. Of
+        several levels or groups, that of the lowest.
     perplexity : of a batch, of the same.
+    of_a_level : whether that is one of several levels or groups; the others may be healthy.
     """
 
     cause: str
@@ -69,13 +73,15 @@ class Diagnosis:
     remedy: str
     utilization: float
     perplexity: float
+    of_a_level: bool = False
 
     @property
     def sentence(self) -> str:
         """All of it in two sentences."""
+        whose = " of at least one level" if self.of_a_level else ""
         return (
-            f"the codebook collapsed: a batch uses {_percent(self.utilization)} of the codes that even use "
-            f"would, with {_percent(self.perplexity)} of its perplexity. Likely cause: {self.cause} "
+            f"the codebook{whose} collapsed: a batch uses {_percent(self.utilization)} of the codes that "
+            f"even use would, with {_percent(self.perplexity)} of its perplexity. Likely cause: {self.cause} "
             f"({self.evidence}); try {self.remedy}"
         )
 
@@ -101,7 +107,12 @@ def diagnose(log: Sequence[Mapping[str, Any]], settings: LayerSettings) -> Diagn
     settings : of the layer, ``settings_of(layer, learning_rate)``.
     """
     curves = _Curves(log)
-    used, perplexity, n = (curves.late(f"batch_{name}") for name in ("utilization", "perplexity", "vectors"))
+    n, used, perplexity = (curves.late(f"batch_{name}") for name in ("vectors", "utilization", "perplexity"))
+    lowest = [curves.late(f"lowest_level_{name}") for name in ("utilization", "perplexity")]
+    # A mean over levels hides the dead ones behind those that carry on.
+    used, perplexity = (
+        low if low is not None else mean for low, mean in zip(lowest, (used, perplexity), strict=True)
+    )
     if used is None or perplexity is None or n is None:
         return None
     # Codes that n vectors use on average if each falls on any of the K with equal chance.
@@ -112,7 +123,8 @@ def diagnose(log: Sequence[Mapping[str, Any]], settings: LayerSettings) -> Diagn
     for rule in RULES:
         evidence = rule.shown_by(curves, settings)
         if evidence:
-            return Diagnosis(rule.cause, evidence, rule.remedy(settings), utilization, evenness)
+            of_a_level = lowest != [None, None]
+            return Diagnosis(rule.cause, evidence, rule.remedy(settings), utilization, evenness, of_a_level)
     raise AssertionError("the last rule holds always")
 
 
@@ -174,12 +186,20 @@ def _commitment(curves: _Curves, settings: LayerSettings) -> str:
     weight, error = settings.commitment, curves.late("relative_distortion")
     if weight is None or error is None:
         return ""
-    low, high = USUAL_COMMITMENT
-    if weight > high and error < HARDLY_ANY_ERROR:
-        return f"at weight {weight:g} the latents lie on their codes, error {error:.2g} of their variance"
-    if weight < low and error > MOSTLY_ERROR:
+    if weight < LEAST_COMMITMENT:
+        if error <= MOSTLY_ERROR:
+            return ""
         return f"at weight {weight:g} the latents have left their codes, error {error:.2g} of their variance"
-    return ""
+    before, after = curves.first("latent_norm"), curves.late("latent_norm")
+    if error >= HARDLY_ANY_ERROR or curves.largest("encoder_drift") > QUIET_DRIFT or not before or not after:
+        return ""
+    # What weight is too heavy depends on the model's loss; latents drawn together and held there show it.
+    if after > SHRUNK * before:
+        return ""
+    return (
+        f"at weight {weight:g} the latents shrank onto their codes, from norm {before:.3g} to {after:.3g}, "
+        f"error {error:.2g} of their variance"
+    )
 
 
 def _learning_rate(curves: _Curves, settings: LayerSettings) -> str:
@@ -195,6 +215,13 @@ def _no_revival(curves: _Curves, settings: LayerSettings) -> str:
     if settings.revival is None or not _never_revived(curves, settings):
         return ""
     return "revival is 0" if settings.revival == 0 else "revival is on, but never came to revive a code"
+
+
+def _other_commitment(settings: LayerSettings) -> str:
+    weight = settings.commitment
+    if weight is None or weight < LEAST_COMMITMENT:
+        return "commitment=0.25"
+    return f"a tenth of the weight, commitment={weight / 10:g}"
 
 
 def _smaller_rate(settings: LayerSettings) -> str:
@@ -221,7 +248,7 @@ class Rule:
 RULES = (
     Rule("dimension", _many_dimensions, lambda _: "dim=8, by a linear map before it, or start='kmeans'"),
     Rule("initial scale", _initial_scale, lambda _: "start='kmeans'"),
-    Rule("commitment weight", _commitment, lambda _: "commitment=0.25"),
+    Rule("commitment weight", _commitment, _other_commitment),
     Rule("learning rate", _learning_rate, _smaller_rate),
     Rule("revival missing", _no_revival, _revival),
     Rule("unclear", lambda *_: "no known cause shows", lambda _: "fewer codes, or an entropy penalty"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,9 +119,8 @@ class GridLayer(QuantizerLayer):
             points = self._points(digits)
             z_q = straight_through(placed, points)
             if self.project_out is not None:
-                z_q = functional.linear(z_q, self.project_out.weight.float(), self.project_out.bias.float())
-                # A product of other rows may round otherwise.
-                z_q = straight_through(z_q, self._looked_up(codes, points))
+                weight, bias = self.project_out.weight.float(), self.project_out.bias.float()
+                z_q = _Affine.apply(z_q, weight, bias, self._looked_up(codes, points))
             loss = self._loss(placed, points)
             _, stats = self.watch(placed.detach(), points, codes)
         return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1]), loss, stats)
@@ -181,3 +181,17 @@ class GridLayer(QuantizerLayer):
         for channel, column in zip(points.unbind(-1), self.project_out.weight.float().unbind(1), strict=True):
             vectors = vectors + channel[..., None] * column
         return vectors
+
+
+class _Affine(torch.autograd.Function):
+    """``points @ weight.T + bias`` (n, d), whose ``value`` is known: as a product it would depend on n."""
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, weight: Tensor, bias: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(points, weight)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        points, weight = ctx.saved_tensors
+        return gradient @ weight, gradient.T @ points, gradient.sum(0), None

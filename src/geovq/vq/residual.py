@@ -178,9 +178,10 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 
 
 def mean_stats(parts: Sequence[Quantized]) -> dict[str, Tensor]:
-    """Means over levels of what they watch, and the perplexity of the one that uses fewest codes."""
+    """Means over levels of what they watch, and the lowest use and perplexity of any of them."""
     stats = {name: torch.stack([part.stats[name].float() for part in parts]) for name in parts[0].stats}
     means = {name: values.mean() for name, values in stats.items()}
-    if "batch_perplexity" in stats:
-        means["lowest_level_perplexity"] = stats["batch_perplexity"].min()
+    for name in ("utilization", "perplexity"):
+        if f"batch_{name}" in stats:
+            means[f"lowest_level_{name}"] = stats[f"batch_{name}"].min()
     return means

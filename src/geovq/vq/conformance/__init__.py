@@ -33,8 +33,18 @@ from geovq.vq.conformance.gradients import (
 )
 from geovq.vq.conformance.interface import alphabets_and_bits, shapes_and_types, stats_are_detached_numbers
 from geovq.vq.conformance.processes import processes_learn_what_one_does, processes_share_a_codebook
-from geovq.vq.conformance.refusals import bad_settings_are_refused, bad_vectors_are_refused
+from geovq.vq.conformance.refusals import (
+    bad_codebooks_are_refused,
+    bad_codes_are_refused,
+    bad_settings_are_refused,
+    bad_vectors_are_refused,
+)
 from geovq.vq.conformance.revival import revived_codes_live
+from geovq.vq.conformance.sizes import (
+    codebook_term_lowers_the_distortion,
+    commitment_is_the_squared_distance,
+    gradient_keeps_its_direction,
+)
 from geovq.vq.conformance.state import (
     copies_are_independent,
     evaluation_changes_nothing,
@@ -53,6 +63,8 @@ CHECKS: Mapping[str, Callable[[Candidate], None]] = {
         stats_are_detached_numbers,
         bad_vectors_are_refused,
         bad_settings_are_refused,
+        bad_codebooks_are_refused,
+        bad_codes_are_refused,
         output_is_the_codes_vectors,
         training_output_is_the_codes_vectors,
         codebook_is_what_lookup_gives,
@@ -64,6 +76,9 @@ CHECKS: Mapping[str, Callable[[Candidate], None]] = {
         codebook_learns,
         gradient_reaches_the_input,
         loss_is_a_mean_over_vectors,
+        gradient_keeps_its_direction,
+        codebook_term_lowers_the_distortion,
+        commitment_is_the_squared_distance,
         evaluation_changes_nothing,
         state_dict_is_everything,
         global_generator_is_left_alone,

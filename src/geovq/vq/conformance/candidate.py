@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from geovq.errors import InputError
 from geovq.seeding import seeded_weights, torch_generator
 from geovq.vq.distributed import is_distributed, summed
 from geovq.vq.layer import QuantizerLayer
@@ -175,8 +176,19 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
 
 
 def chooses_its_codebook(layer: QuantizerLayer) -> bool:
-    """Whether the layer can start from a fitted codebook: its codes' vectors are a table."""
-    return type(layer).start_from is not QuantizerLayer.start_from
+    """Whether the layer can start from a fitted codebook: it takes its own."""
+    try:
+        copy.deepcopy(layer).start_from(books(layer))
+    except InputError:
+        return False
+    return True
+
+
+def holds(layer: QuantizerLayer, codebooks: Sequence[Tensor]) -> bool:
+    """Whether a layer that starts from codebooks (K_l, d) has exactly these: no directions or projections."""
+    other = copy.deepcopy(layer)
+    other.start_from(codebooks)
+    return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(books(other), codebooks, strict=True))
 
 
 def count_unequal(a: Tensor, b: Tensor) -> str:

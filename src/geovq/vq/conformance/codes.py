@@ -18,10 +18,11 @@ from geovq.vq.conformance.candidate import (
     evaluated,
     every_code,
     expect,
+    holds,
 )
 from geovq.vq.layer import QuantizerLayer
 
-MANY_CODES = 600  # bfloat16 counts to 256, and its next number is 258
+MANY_CODES = 320  # bfloat16 counts to 256, and its next number is 258
 HALF_PRECISIONS = (torch.bfloat16, torch.float16)
 
 
@@ -67,12 +68,15 @@ def codebook_is_what_lookup_gives(candidate: Candidate) -> None:
 def nearest_code_of_a_code_is_itself(candidate: Candidate) -> None:
     """A row of the codebook gets its own code, or that of the first row equal to it.
 
-    For layers of one level that can start from a fitted codebook, or else choose the nearest row.
+    For layers of one level that can start from a fitted codebook, if their own gives them the same again,
+    or else choose the nearest row.
     """
     layer = candidate.trained().eval()
     if len(layer.n_codes) > 1:
         raise SkipTest("it has several levels, whose sums may be reached in other ways")
     if chooses_its_codebook(layer):
+        if not holds(layer, books(layer)):
+            raise SkipTest("a start from its own codebook gives another: there are projections in between")
         rows = candidate.vectors(layer.n_codes[0], step=8)
         rows[-1] = rows[0]
         layer.start_from(rows)

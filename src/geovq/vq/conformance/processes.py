@@ -12,7 +12,7 @@ from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import SkipTest
 
 import numpy as np
@@ -28,6 +28,7 @@ from geovq.vq.conformance.candidate import (
     chooses_its_codebook,
     codebook_parameters,
     expect,
+    state_of,
     take_step,
 )
 from geovq.vq.conformance.codes import is_stochastic
@@ -41,24 +42,40 @@ SHARES = (slice(0, 192), slice(192, N_VECTORS))  # unequal, as last batches are
 N_STEPS = 8
 TOLERANCE = 1e-5
 
+LIKELY = "counts, sums, revivals, statistics or the start not reduced over processes"
+
 Books = list[NDArray[np.float32]]  # a codebook a level
+
+
+class Moment(NamedTuple):
+    """What a layer holds after a step of its training."""
+
+    books: Books
+    state: dict[str, NDArray[Any]]
 
 
 @check
 def processes_share_a_codebook(candidate: Candidate) -> None:
-    """Two processes (gloo, CPU) that see different vectors hold the same codebook after every step.
+    """Two processes (gloo, CPU) that see different vectors hold the same codebook and state after every step.
 
     ``revival`` is set to 0.97 if ``make`` takes it, so that codes are revived. ``make`` must be importable by
     another process: a function of a module, or ``functools.partial`` of a class.
     """
     of_ranks = _in_processes(candidate, candidate.taken(revival=0.97))
     for step, (ours, theirs) in enumerate(zip(*of_ranks, strict=True)):
-        distance = _distance(ours, theirs)
+        distance = _distance(ours.books, theirs.books)
         expect(
             distance == 0,
             f"codebooks up to {distance:.3g} apart after step {step + 1}",
             "the same in both processes",
-            "counts, sums, revivals or the start not reduced over processes",
+            LIKELY,
+        )
+        other = [name for name, array in ours.state.items() if not np.array_equal(array, theirs.state[name])]
+        expect(
+            not other,
+            f"other {', '.join(other)} after step {step + 1}",
+            "the same in both processes",
+            LIKELY,
         )
 
 
@@ -76,10 +93,10 @@ def processes_learn_what_one_does(candidate: Candidate) -> None:
     if is_stochastic(candidate):
         raise SkipTest("its codes or z_q depend on its seed in training")
     options = candidate.taken(revival=0.0)
-    alone = _codebooks_of_training(candidate.make, candidate.dim, options, slice(0, N_VECTORS))
+    alone = _training(candidate.make, candidate.dim, options, slice(0, N_VECTORS))
     of_first, _ = _in_processes(candidate, options)
     for step, (ours, expected) in enumerate(zip(of_first, alone, strict=True)):
-        distance = _distance(ours, expected)
+        distance = _distance(ours.books, expected.books)
         expect(
             distance <= TOLERANCE,
             f"a codebook up to {distance:.3g} from that of one process after step {step + 1}",
@@ -99,10 +116,10 @@ def _distance(ours: Books, theirs: Books) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
 
 
-def _codebooks_of_training(
+def _training(
     make: Callable[..., QuantizerLayer], dim: int, options: dict[str, Any], share: slice
-) -> list[Books]:
-    """The codebooks after every step of a training on a share of every batch, from rank 0's weights."""
+) -> list[Moment]:
+    """What the layer holds after every step on a share of every batch, from rank 0's weights."""
     candidate = Candidate(make, dim=dim)
     layer = candidate.fresh(**options).train()
     with torch.no_grad():
@@ -113,11 +130,12 @@ def _codebooks_of_training(
         # Later vectors lie together, so that codes fall out of use.
         scale = 1.0 if step < 2 else 0.2
         take_step(layer, scale * candidate.vectors(N_VECTORS, step=step)[share])
-        found.append([book.numpy() for book in books(layer)])
+        state = {name: tensor.numpy() for name, tensor in state_of(layer).items()}
+        found.append(Moment([book.numpy() for book in books(layer)], state))
     return found
 
 
-def _in_processes(candidate: Candidate, options: dict[str, Any]) -> list[list[Books]]:
+def _in_processes(candidate: Candidate, options: dict[str, Any]) -> list[list[Moment]]:
     if is_distributed():
         raise SkipTest("this process is already one of several")
     try:
@@ -129,7 +147,7 @@ def _in_processes(candidate: Candidate, options: dict[str, Any]) -> list[list[Bo
         ) from None
     try:
         futures = [
-            process.submit(_codebooks_of_training, candidate.make, candidate.dim, options, share)
+            process.submit(_training, candidate.make, candidate.dim, options, share)
             for process, share in zip(_processes(), SHARES, strict=True)
         ]
         return [future.result(timeout=2 * SECONDS) for future in futures]

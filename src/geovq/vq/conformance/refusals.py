@@ -8,7 +8,17 @@ from unittest import SkipTest
 
 import torch
 
-from geovq.vq.conformance.candidate import Candidate, Mismatch, changed, check, expect, state_of
+from geovq.vq.conformance.candidate import (
+    Candidate,
+    Mismatch,
+    books,
+    changed,
+    check,
+    chooses_its_codebook,
+    every_code,
+    expect,
+    state_of,
+)
 
 
 @check
@@ -28,7 +38,7 @@ def bad_vectors_are_refused(candidate: Candidate) -> None:
         layer = candidate.trained().train(training)
         before = state_of(layer)
         for what, (z, words) in inputs.items():
-            _refused(functools.partial(layer, z), what, words)
+            refused(functools.partial(layer, z), what, words)
             spoiled = changed(before, state_of(layer))
             expect(
                 not spoiled,
@@ -45,10 +55,37 @@ def bad_settings_are_refused(candidate: Candidate) -> None:
     if not settings:
         raise SkipTest("make takes neither 'n_codes' nor 'commitment'")
     for name, value in settings.items():
-        _refused(functools.partial(candidate.fresh, **{name: value}), f"{name}={value}", (name, str(value)))
+        refused(functools.partial(candidate.fresh, **{name: value}), f"{name}={value}", (name, str(value)))
 
 
-def _refused(call: Callable[[], object], what: str, words: tuple[str, ...]) -> None:
+@check
+def bad_codebooks_are_refused(candidate: Candidate) -> None:
+    """``start_from`` of codebooks with a code too many: a ``ValueError`` with both sizes, and no change."""
+    layer = candidate.trained()
+    if not chooses_its_codebook(layer):
+        raise SkipTest("its codebook is fixed by construction")
+    before = state_of(layer)
+    larger = [torch.cat([book, book[:1]]) for book in books(layer)]
+    size = len(larger[0])
+    refused(
+        functools.partial(layer.start_from, larger), f"a codebook of {size} codes", (str(size), str(size - 1))
+    )
+    spoiled = changed(before, state_of(layer))
+    expect(not spoiled, f"{', '.join(spoiled)} changed by it", "no change", "an update before the refusal")
+
+
+@check
+def bad_codes_are_refused(candidate: Candidate) -> None:
+    """``lookup`` of -1, which Python takes for the last code, or of K: a ``ValueError`` with the number."""
+    layer = candidate.trained().eval()
+    for bad in (-1, layer.n_codes[-1]):
+        codes = every_code(layer)
+        codes.reshape(-1)[-1] = bad  # a view, so of the last level
+        refused(functools.partial(layer.lookup, codes), f"a code {bad}", ("code", str(bad)))
+
+
+def refused(call: Callable[[], object], what: str, words: tuple[str, ...]) -> None:
+    """Raise ``Mismatch`` unless ``call`` raises a ``ValueError`` whose message has all ``words``."""
     likely = "an argument that is not checked"
     try:
         call()

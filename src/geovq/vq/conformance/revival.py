@@ -18,7 +18,7 @@ from geovq.vq.conformance.candidate import (
 )
 from geovq.vq.layer import QuantizerLayer
 
-MOST_STEPS = 600  # an average with decay 0.99 falls below 0.03 in 350
+MOST_STEPS = 400  # an average with decay 0.99 falls below 0.03 in 350
 FAR = 0.05  # more than a code of the crowd moves in a step
 
 
