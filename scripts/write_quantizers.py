@@ -26,7 +26,13 @@ COLUMNS = {
     "utilization": "codes used",
     "perplexity": "perplexity",
 }
-MAPS = {"mnist-vqvae": 256, "mnist-vqvae-512": 512, "mnist-vqvae-1024": 1024}
+MAPS = {  # of two runs with an arm of the same name the later counts
+    "mnist-vqvae": "K = 256",
+    "mnist-vqvae-256": "K = 256",
+    "mnist-vqvae-512": "K = 512",
+    "mnist-vqvae-1024": "K = 1,024",
+    "mnist-vqvae-wide": "K = 256, widths 128-256",
+}
 Values = Mapping[str, Sequence[float]]
 
 
@@ -74,8 +80,8 @@ def _cell(values: Sequence[float]) -> str:
 def tables(root: Path) -> dict[str, str]:
     """The tables by the name of their place in the page."""
     maps = {
-        f"{arm}, K = {n_codes:,}": values
-        for name, n_codes in MAPS.items()
+        f"{arm}, {words}": values
+        for name, words in MAPS.items()
         for arm, values in measured(root, name).items()
     }
     return {

@@ -91,7 +91,6 @@ def test_recipes_says_source_time_and_figures(capsys: pytest.CaptureFixture[str]
         (["run", "digits", "--set", "arms.residual.quantizer.params.n_levels=0"], "at least one code"),
         (["run", "digits", "--set", "prior.spec.params.n_heads=7"], "n_heads"),
         (["run", "digits", "--set", "prior.spec.params.n_classes=10"], "without labels"),
-        (["run", "digits", "--set", "models.vqvae.train.batch_size=8"], "the first training batch"),
         (["run", "digits", "--set", "models.vae.spec.kind=vea"], "did you mean 'vae'"),
         (["run", "digits", "--set", "arms.kmeans.quantizer.kind=kmean"], "did you mean 'kmeans'"),
         (["run", "digits", "--set", "arms.kmeans.quantizer.params.codes=3"], "did you mean 'n_codes'"),

@@ -151,7 +151,7 @@ def test_parameters_and_passes_are_comparable(small_config: RunConfig, tmp_path:
         for arm in arms_of(config):
             if arm.tuned or arm.aware:
                 remedies[arm.kind].add((arm.config.tune, arm.config.aware))
-        assert len(remedies["post-hoc"]) == 1, name
+        assert len(remedies["post-hoc"]) <= 1, name
         trained = any(arm.kind == "end-to-end" for arm in arms_of(config))
         assert remedies["end-to-end"] == (remedies["post-hoc"] if trained else set()), name
 

@@ -27,7 +27,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation, in the shape of a latent each."""
         # A latent, its KL and its codes are float32 even where the network computes in bfloat16.
-        hidden = self.head(self.features(images)).float()
+        hidden = at_least_float32(self.head(self.features(images)))
         if not self.stochastic:
             return hidden, torch.zeros_like(hidden)
         mean, log_sigma = hidden.chunk(2, dim=1)
@@ -44,9 +44,13 @@ class Decoder(nn.Module):
 
     def logits(self, latents: Tensor) -> Tensor:
         """Bernoulli logits (N, C, H, W)."""
-        logits: Tensor = self.layers(latents).float()
-        return logits
+        return at_least_float32(self.layers(latents))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decoded images, the Bernoulli means."""
         return self.logits(latents).sigmoid()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """``tensor`` itself, or in float32 if it is narrower."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

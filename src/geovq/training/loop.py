@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from geovq.config import TrainConfig, to_json
 from geovq.data import BatchOrder
-from geovq.errors import TrainingError
+from geovq.errors import InputError, TrainingError
 from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.seeding import deterministic, torch_generator
 from geovq.storage.artifact import fingerprint
@@ -163,7 +163,12 @@ class _Run:
 
     def _gradient(self, batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         """Terms of the loss, with the gradient of ``total`` left in the parameters; both are finite."""
-        terms = self._loss(batch, torch_generator(self.seed, "loss", self.state.step))
+        try:
+            terms = self._loss(batch, torch_generator(self.seed, "loss", self.state.step))
+        except InputError as error:  # a layer that was given latents it cannot quantize
+            raise TrainingError(
+                f"training stopped before the update of step {self.state.step}: {error}"
+            ) from None
         self._refuse_non_finite({name: float(value.detach()) for name, value in terms.items()}, "")
         self.stepper.zero_grad()
         self.fabric.backward(terms["total"])
