@@ -123,7 +123,8 @@ def main() -> None:
                 f"{N:,} normal vectors of {DIM} numbers, forward and backward in training mode, medians of "
                 f"{N_RUNS}, both sides in turn; vector-quantize-pytorch "
                 f"{version('vector-quantize-pytorch')}, the same decay, no revival, no k-means start. Peak "
-                "memory of a step in a process of its own. Measured beside other work: the cases at different times."
+                "memory of a step in a process of its own. Measured beside other work, the cases at "
+                "different times."
             ),
             command="python benchmarks/vq_layers.py",
             threads=threads,

@@ -4,8 +4,8 @@ The layout of michelegranatiero/VQ_VAE_Geodesic's VQ-VAE (four numbers and one o
 pixels), at half its widths; `--set models.vqvae.spec.params.widths=[128,256]` is its own size. Its VQ-VAE
 published a test MSE of .0024 with 85 % of the codes used; alessiol8888/DLAI_project used 12 % of 128 codes.
 Takes: about 45 minutes on one core for all seeds, with bfloat16 arithmetic in the processor.
-Expect: every code used on held-out images; test MSE of .0021 for the trained layer with a tuned decoder, .0025 for
-k-means in the mean pull-back metric with one, .0056 for k-means.
+Expect: every code used on held-out images; test MSE of .0021 for the trained layer with a tuned decoder,
+.0025 for k-means in the mean pull-back metric with one, .0056 for k-means.
 """
 
 from __future__ import annotations
