@@ -25,9 +25,9 @@ class CodebookLayer(QuantizerLayer):
     """The nearest of K vectors, with the remedies against collapse that any way of learning them can have.
 
     A subclass holds the table, as ``codebook`` (``_make_table``), says how to overwrite rows of it
-    (``_overwrite``), and may
-    change how codes are chosen (``_assign``), how gradients pass (``_estimate``), what is minimised
-    (``_loss``), or all three at once (``_quantize``), and how the table moves besides (``_move``).
+    (``_overwrite``), and may change how codes are chosen (``_assign``), how gradients pass (``_estimate``),
+    what is minimised (``_loss``), or all three at once (``_quantize``), and how the table moves besides
+    (``_move``).
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ class CodebookLayer(QuantizerLayer):
     def start_from(self, codebook: Codebook) -> None:
         """Take the vectors (K, d) of a fitted quantizer as the codebook, in place of a start on a batch.
 
-        Raises ``InputError`` if there are more levels than one, or they are not (K, d) of this layer
-        and finite.
+        Raises ``InputError`` if there are more levels than one, or they are not (K, d) of this layer and
+        finite.
         """
         vectors = one_level(self._name, codebook, self._n_codes, self.dim)
         self._start_at(vectors.to(self.usage))

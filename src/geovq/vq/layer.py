@@ -67,6 +67,7 @@ class QuantizerLayer(nn.Module, ABC):
         """Quantize ``z (..., d)``."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Moves to a device are followed, casts are not: in half precision codes flip and averages stall.
         def moved(tensor: Tensor) -> Tensor:
             result = fn(tensor)
             return result if result.dtype == tensor.dtype else tensor.to(result.device)

@@ -156,7 +156,8 @@ class ResidualVQ(QuantizerLayer):
         if len(vectors) < n_wanted:
             residual = enlarged(vectors, n_wanted, self.seed)
             for level in self._levels():
-                level.start_on(residual)
+                if level.awaits_start:
+                    level.start_on(residual)
                 residual = residual - level.eval()(residual).z_q
                 level.train()
 
