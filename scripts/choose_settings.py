@@ -1,9 +1,10 @@
 """Choose the settings of a recipe on validation images, and write what was tried to results/choices/.
 
-    python scripts/choose_settings.py mnist-post-hoc --out runs/choices [--reuse DIR ...]
+    python scripts/choose_settings.py mnist-post-hoc --out runs/choices [--data KIND:PATH] [--reuse DIR ...]
 
-The beta of the VAE, the commitment weight of the VQ-VAE, the coding of 64 bits, the weights of every layer:
-fewer epochs than the recipe's, seed 0, validation errors alone. Variants in --out are not run again.
+The beta of the VAE, the commitment weight of the VQ-VAE, the coding of 64 bits, the weights of every layer,
+how networks are trained: fewer epochs than the recipe's, seed 0, validation errors alone. Variants in --out
+are not run again.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geovq.config import RunConfig, TuneConfig
+from geovq.config import DataConfig, RunConfig, TuneConfig
+from geovq.data import load
 from geovq.pipeline.choice import coding_arms, try_variants
 from geovq.pipeline.stages import machine
 from geovq.recipes import recipe
 from geovq.storage.atomic import write_json
 
-EPOCHS, LAYER_EPOCHS, TUNE_EPOCHS = 5, 2, 1
+EPOCHS, LAYER_EPOCHS, LEVEL_EPOCHS, TUNE_EPOCHS = 5, 2, 6, 1
 TUNED = ("residual", "residual+metric", "ema")
 BETA, COMMITMENT = "models.vae.spec.params.beta", "models.vqvae.spec.params.layer.params.commitment"
+EFFORT = {
+    "mnist-first": f"{EPOCHS} epochs and {TUNE_EPOCHS} of tuning",
+    "mnist-post-hoc": f"{EPOCHS} epochs and {TUNE_EPOCHS} of tuning, but 2 where tuning is the question",
+    "mnist-layers": f"{LAYER_EPOCHS} epochs",
+    "cifar10-vqvae2": f"{LEVEL_EPOCHS} epochs",
+}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,10 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Choose the settings of a recipe on validation images.")
     parser.add_argument("recipe", choices=sorted(QUESTIONS))
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--data", metavar="NAME|KIND:PATH", help="images in place of the recipe's")
     parser.add_argument("--reuse", type=Path, action="append", default=[], help="folder of an earlier run")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for question, (config, variants) in QUESTIONS[options.recipe]().items():
+        if options.data:
+            config = replace(config, data=DataConfig(options.data))
+        images = load(config.data)
+        about = f"Validation MSE, {images.name}, {config.bits:g} bits, seed 0, n = {len(images.validation):,}"
         for name, changes in variants.items():
             (choice,) = try_variants(
                 config, {f"{question}-{name}": changes}, options.out, reuse=options.reuse, tell=print
@@ -43,15 +56,14 @@ def main() -> None:
             errors = {arm: choice.mse(arm) for arm in choice.errors}
             print(choice.name, errors, flush=True)
             rows.append({"question": question, "value": name, "validation_mse": errors})
-            write(options.recipe, rows)
+            write(options.recipe, f"{about}; {EFFORT[options.recipe]}.", rows)
 
 
-def write(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write(name: str, about: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``results/choices/NAME.json``."""
     write_json(ROOT / "results" / "choices" / f"{name}.json", {
         "schema": 1,
-        "about": f"Validation MSE, MNIST, 64 bits, seed 0, n = 5,000; {EPOCHS} epochs and {TUNE_EPOCHS} of "
-        f"tuning, but 2 of tuning where tuning is the question, and {LAYER_EPOCHS} epochs of every layer.",
+        "about": about,
         "command": f"python scripts/choose_settings.py {name} --out runs/choices",
         "machine": machine(),
         "rows": rows,
@@ -123,7 +135,44 @@ def mnist_layers() -> Questions:
     }
 
 
-QUESTIONS = {"mnist-first": mnist_first, "mnist-post-hoc": mnist_post_hoc, "mnist-layers": mnist_layers}
+def cifar10_vqvae2() -> Questions:
+    """How one level and two are trained: rate, decay, commitment, and of two levels whatever else there is."""
+    config = recipe("cifar10-vqvae2")
+    questions: dict[str, tuple[RunConfig, Mapping[str, Sequence[str]]]] = {}
+    for arm in ("two-levels", "one-level"):
+        few = shorter(config, [arm], epochs=LEVEL_EPOCHS)
+        levels = [
+            f"models.{arm}.spec.params.layers.{i}.params"
+            for i in range(len(config.models[arm].spec.params["layers"]))
+        ]
+        rates = {str(r): [f"models.{arm}.train.learning_rate={r}"] for r in (1e-3, 2e-3, 4e-3)}
+        decays = {str(d): [f"{level}.decay={d}" for level in levels] for d in (0.9, 0.95, 0.99)}
+        weights = {str(w): [f"{level}.commitment={w}" for level in levels] for w in (1.0, 4.0)}
+        questions |= {
+            f"learning rate of {arm}": (few, rates),
+            f"decay of {arm}": (few, decays),
+            f"commitment of {arm}": (few, weights),
+        }
+    few, model = shorter(config, ["two-levels"], epochs=LEVEL_EPOCHS), "models.two-levels"
+    others = {
+        "weights averaged, decay 0.99": [f"{model}.train.ema_decay=0.99"],
+        "weights averaged, decay 0.998": [f"{model}.train.ema_decay=0.998"],
+        "gradient clipped at 10": [f"{model}.train.clip_norm=10"],
+        "gradient clipped at 50": [f"{model}.train.clip_norm=50"],
+        "float32": [f"{model}.train.precision=float32"],
+        "images not standardised": [f"{model}.spec.params.normalization=null"],
+        "tokens of 8 numbers": [f"{model}.spec.params.latent_dim=8"],
+        "tokens of 32 numbers": [f"{model}.spec.params.latent_dim=32"],
+    }
+    return {**questions, "training of two-levels": (few, others)}
+
+
+QUESTIONS = {
+    "mnist-first": mnist_first,
+    "mnist-post-hoc": mnist_post_hoc,
+    "mnist-layers": mnist_layers,
+    "cifar10-vqvae2": cifar10_vqvae2,
+}
 
 
 def shorter(config: RunConfig, arms: Sequence[str], epochs: int = EPOCHS) -> RunConfig:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geovq.errors import GeovqError, InputError
-from geovq.reports.results import collect, results_markdown
+from geovq.reports.kinds import collect, results_markdown
 from geovq.storage.artifact import read_json
 from geovq.storage.atomic import write_json, write_text
 

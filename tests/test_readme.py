@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from geovq.cli import _parser, main
-from geovq.config import with_overrides
+from geovq.config import LaboratoryConfig, with_overrides
 from geovq.data import load
 from geovq.pipeline.checks import check_run
+from geovq.pipeline.laboratory import check_laboratory
 from geovq.recipes import recipe
 
 README = Path(__file__).parent.parent / "README.md"
@@ -59,6 +60,9 @@ def test_commands_do_what_they_say(words: list[str], workplace: Path) -> None:
             return
         changes = [*options.set, *([f"data.source={options.data}"] if options.data else [])]
         config = with_overrides(recipe(options.recipe), changes)
+        if isinstance(config, LaboratoryConfig):
+            check_laboratory(config)
+            return
         if config.data.source == "mnist":
             config = with_overrides(config, ["data.source=digits"])  # the recipe's own data has its own tests
         check_run(config, load(config.data))

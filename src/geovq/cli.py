@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +19,7 @@ from geovq import __version__
 from geovq.errors import GeovqError, InputError
 
 if TYPE_CHECKING:
-    from geovq.config import RunConfig
+    from geovq.config import AnyConfig
 
 LARGEST_GRID = 10_000
 STAGES = "train latents tokenizers evaluate priors report"
@@ -145,33 +146,32 @@ def _recipes(options: argparse.Namespace, command: str) -> None:
 
 
 def _run(options: argparse.Namespace, command: str) -> None:
-    from geovq.config import RunConfig, from_json, with_overrides
+    from geovq.config import config_from_json, with_data, with_overrides
     from geovq.recipes import recipe
     from geovq.storage.artifact import read_json
 
     if options.recipe.endswith(".json"):
-        config = from_json(RunConfig, read_json(Path(options.recipe)))
+        config = config_from_json(read_json(Path(options.recipe)))
     else:
         config = recipe(options.recipe)
-    changes = list(options.set)
+    config = with_overrides(config, options.set)
     if options.data is not None:
-        changes.append(f"data.source={options.data}")
+        config = with_data(config, options.data)
     if options.seed is not None:
-        changes.append(f"seeds=[{options.seed}]")
-    config = with_overrides(config, changes)
+        config = replace(config, seeds=(options.seed,))
     out = options.out or Path("runs") / config.recipe
     _carry_out(config, out, command, options.reuse, options.stop_after)
 
 
 def _carry_out(
-    config: RunConfig, out: Path, command: str, reuse: list[Path] | None = None, stop_after: str = "report"
+    config: AnyConfig, out: Path, command: str, reuse: list[Path] | None = None, stop_after: str = "report"
 ) -> None:
     from geovq.console import Console
-    from geovq.pipeline.run import run_recipe
+    from geovq.pipeline.carry_out import carry_out
     from geovq.reports import summary
 
     with Console() as console:
-        run_recipe(
+        carry_out(
             config,
             out,
             reuse=reuse,

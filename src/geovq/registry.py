@@ -17,6 +17,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     "model": {
         "vae": "geovq.models.vae:VAE",
         "vqvae": "geovq.models.vqvae:VQVAE",
+        "vqvae2": "geovq.models.vqvae2:VQVAE2",
     },
     "layer": {
         "vq": "geovq.vq.vq:StraightThroughVQ",
@@ -54,6 +55,13 @@ FAMILIES: dict[str, dict[str, str]] = {
         "unigram": "geovq.priors.unigram:UnigramPrior",
         "transformer": "geovq.priors.transformer:TransformerPrior",
     },
+    "linear-method": {
+        "pca-lloyd": "geovq.linear.pca_lloyd:train",
+        "pca-lloyd-converged": "geovq.linear.pca_lloyd_converged:train",
+        "ste-autograd": "geovq.linear.ste_autograd:train",
+        "ste-manual": "geovq.linear.ste_manual:train",
+        "rotation": "geovq.linear.rotation:train",
+    },
 }
 
 
@@ -63,7 +71,7 @@ def register(family: str, kind: str, target: str) -> None:
 
 
 def resolve(family: str, kind: str) -> Any:
-    """The class behind ``kind``. Raises ``ConfigError`` with the nearest name if there is none."""
+    """The class, or the function, behind ``kind``. Raises ``ConfigError`` with the nearest name if there is none."""
     kinds = FAMILIES[family]
     if kind not in kinds:
         raise ConfigError(unknown_name(family, kind, kinds))

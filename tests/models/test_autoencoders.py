@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -107,10 +109,41 @@ def test_sides_that_are_not_multiples_of_four_are_refused(make, shape):
         make(shape)
 
 
-@pytest.mark.parametrize(("latent_dim", "widths"), [(0, (8, 16)), (8, (8,)), (8, (8, 0)), (8, (8, 8, 8))])
-def test_impossible_sizes_are_refused(latent_dim, widths):
-    with pytest.raises(ConfigError, match=f"latent_dim {latent_dim}; expected two channel counts"):
-        vae(latent_dim=latent_dim, widths=widths)
+@pytest.mark.parametrize("make", [vae, vqvae])
+@pytest.mark.parametrize(("latent_dim", "widths"), [(0, (8, 16)), (8, ()), (8, (8, 0)), (8, (-1, 8, 8))])
+def test_impossible_sizes_are_refused(make, latent_dim, widths):
+    message = (
+        rf"widths are {re.escape(str(list(widths)))}, latent_dim {latent_dim} and blocks 0; expected one "
+        "channel count or more, all above 0"
+    )
+    with pytest.raises(ConfigError, match=message):
+        make(latent_dim=latent_dim, widths=widths)
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+@pytest.mark.parametrize("widths", [(6,), (6, 5, 4)])
+def test_every_width_halves_both_sides(widths, spatial):
+    sides = (16 // 2 ** len(widths), 8 // 2 ** len(widths))
+    tokens = sides if spatial else (2, 2)
+    for model in (
+        vae((3, 16, 8), 8, widths, spatial=spatial),
+        vqvae((3, 16, 8), 8, tokens, widths, spatial=spatial),
+    ):
+        images = torch.rand(2, 3, 16, 8, generator=torch_generator(0, "test"))
+        mean, _ = model.encoder(images)
+        assert mean.shape == (2, *model.latent_shape) == ((2, 8, *sides) if spatial else (2, 8))
+        assert model.decoder(mean).shape == images.shape
+        strided = [m for m in model.encoder.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+        doubling = [m for m in model.decoder.modules() if isinstance(m, nn.ConvTranspose2d)]
+        assert [m.out_channels for m in strided] == list(widths)
+        assert [m.in_channels for m in doubling] == list(reversed(widths))
+
+
+def test_sides_that_three_halvings_do_not_divide_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"images are 8x12; .* multiples of 8; .* fewer than 3 halvings \(widths, levels\)"
+    ):
+        vae((1, 8, 12), widths=(4, 4, 4))
 
 
 def test_a_cut_that_does_not_come_out_even_is_refused():
@@ -255,5 +288,5 @@ def test_the_vqvae_can_minimise_the_squared_error(digits):
 
 def test_an_unknown_reconstruction_loss_is_refused():
     layer = {"kind": "ema", "params": {"n_codes": 16}}
-    with pytest.raises(ConfigError, match="reconstruction is 'l1'; expected 'bce' or 'mse'"):
+    with pytest.raises(ConfigError, match="unknown reconstruction 'l1'; .*bce, logistic, mse"):
         VQVAE((1, 8, 8), layer, latent_dim=8, widths=(8, 16), reconstruction="l1")

@@ -15,7 +15,7 @@ from geovq.models.weights import arrays_of
 from geovq.quantizers import KMeansQuantizer
 from geovq.storage.artifact import CONFIG, TENSORS, load_artifact, save_artifact, seal
 from geovq.tokenizer import Autoencoder, LatentTokenizer
-from geovq.tokenizer import autoencoder as autoencoder_module
+from geovq.tokenizer import image_module
 from geovq.vq import EMAVQ
 
 
@@ -133,7 +133,7 @@ def test_quantized_latents_are_the_decoders_input(tokenizer, images):
 
 def test_batches_do_not_change_codes(tokenizer, images, monkeypatch):
     whole = tokenizer.encode(images)
-    monkeypatch.setattr(autoencoder_module, "LARGEST_BATCH", 7)
+    monkeypatch.setattr(image_module, "LARGEST_BATCH", 7)
     assert np.array_equal(tokenizer.encode(images), whole)
     assert np.array_equal(np.concatenate([tokenizer.encode(images[i : i + 1]) for i in range(50)]), whole)
 

@@ -16,7 +16,7 @@ from geovq.geometry import pullback_metrics
 from geovq.models.cut import cut
 from geovq.models.weights import arrays_of, load_arrays
 from geovq.tokenizer import LatentMap, LatentTokenizer, mean_pullback_map
-from geovq.tokenizer import autoencoder as autoencoder_module
+from geovq.tokenizer import image_module
 from geovq.tokenizer.mapped_decoder import MappedDecoder
 from geovq.tokenizer.vectors import CodeVectors, codebooks
 
@@ -105,7 +105,7 @@ def test_all_parts_work_on_latent_maps(of_maps, images, per, by, tmp_path, monke
     assert loaded.fingerprint == tokenizer.fingerprint
     codes = tokenizer.encode(images)
     assert not np.array_equal(codes, tokenizer.changed(aware=None).encode(images))
-    monkeypatch.setattr(autoencoder_module, "LARGEST_BATCH", 7)
+    monkeypatch.setattr(image_module, "LARGEST_BATCH", 7)
     assert np.array_equal(tokenizer.encode(images), codes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,11 +15,14 @@ from geovq.data import load
 from geovq.models import VAE, VQVAE
 from geovq.models.weights import arrays_of
 from geovq.seeding import seeded_weights
-from geovq.training import Progress, TensorSource, TrainingResult, fit
+from geovq.training import OnEpoch, Progress, TensorSource, TrainingResult, fit
 
 CONFIG = TrainConfig(epochs=3, batch_size=48, learning_rate=3e-3, weight_decay=0.01)
 EMA = {"kind": "ema", "params": {"n_codes": 16, "decay": 0.7, "revival": 0.3}}
 KINDS = ("vae", "vqvae")
+# A bound that some gradients keep and some do not; a decay that the average reaches half-way.
+AVERAGED = replace(CONFIG, clip_norm=12.8, ema_decay=0.5)
+TRAININGS = {"vae": CONFIG, "vqvae": CONFIG, "averaged": AVERAGED}
 
 
 def new_model(kind: str, seed: int = 0) -> nn.Module:
@@ -38,10 +42,15 @@ def digits(n_train: int = 200, n_validation: int = 60) -> tuple[TensorSource, Te
 
 
 def train_small(
-    kind: str, checkpoints: Path | None = None, progress: Progress | None = None
+    kind: str,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[nn.Module, TrainingResult]:
+    """A training of ``TRAININGS``; the averaged one is the VQ-VAE's, whose codebook is a buffer."""
     model = new_model(kind)
-    return model, fit(model, *digits(), CONFIG, seed=5, checkpoints=checkpoints, progress=progress)
+    options = {"checkpoints": checkpoints, "progress": progress, "on_epoch": on_epoch}
+    return model, fit(model, *digits(), TRAININGS[kind], seed=5, **options)
 
 
 def weights_digest(model: nn.Module) -> str:

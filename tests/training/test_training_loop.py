@@ -197,11 +197,12 @@ def test_progress_hears_of_every_step():
     assert all(message.startswith("loss ") for _, _, message in heard)
 
 
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 1.0, "ema_decay": 0.9}], ids=["plain", "averaged"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     ("what", "named"), [("total", "term 'total'"), ("bce_nats", "term 'bce_nats'"), ("stat", "term 'stat'")]
 )
-def test_a_loss_that_is_not_finite_stops_before_the_update(what, named, value):
+def test_a_loss_that_is_not_finite_stops_before_the_update(what, named, value, settings):
     model = BreaksAt(4, what, value)
     states = []
     with pytest.raises(
@@ -211,7 +212,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(what, named, value):
             model,
             rows(*range(10)),
             rows(1.0),
-            TrainConfig(3, 4),
+            TrainConfig(3, 4, **settings),
             seed=0,
             progress=lambda *_: states.append({k: v.clone() for k, v in model.state_dict().items()}),
         )
@@ -221,7 +222,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(what, named, value):
     assert model.state_dict() == states[-1]
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_update():
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 1.0, "ema_decay": 0.9}], ids=["plain", "averaged"])
+def test_a_gradient_that_is_not_finite_stops_before_the_update(settings):
     model = BreaksAt(4, "gradient", 0.0)
     states = []
     with pytest.raises(TrainingError, match="before the update of step 4: the gradient's norm is nan"):
@@ -229,7 +231,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update():
             model,
             rows(*range(10)),
             rows(1.0),
-            TrainConfig(3, 4),
+            TrainConfig(3, 4, **settings),
             seed=0,
             progress=lambda *_: states.append({k: v.clone() for k, v in model.state_dict().items()}),
         )

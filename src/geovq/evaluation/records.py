@@ -107,6 +107,38 @@ METRICS: dict[str, Metric] = {
         "direction": "lower",
         "about": "Prior bits divided by the number of codes an image.",
     },
+    "bits_per_dim": {
+        "unit": "bits/dim",
+        "direction": "lower",
+        "about": "Bits of an 8-bit image a pixel and channel: nominal bits of its codes (for the continuous "
+        "floor, the posterior's divergence) plus bits_per_dim_decoder; a bound, as a prior may need fewer.",
+    },
+    "bits_per_dim_decoder": {
+        "unit": "bits/dim",
+        "direction": "lower",
+        "about": "Bits of an 8-bit image a pixel and channel given its codes, under the likelihood that "
+        "is best on validation images.",
+    },
+    "sse_per_sample": {
+        "unit": "data²/sample",
+        "direction": "lower",
+        "about": "Squared reconstruction error summed over the dimensions of a sample, mean over samples.",
+    },
+    "in_subspace_distortion": {
+        "unit": "data²/sample",
+        "direction": "lower",
+        "about": "Squared error of the quantized latent alone, summed over its dimensions.",
+    },
+    "usage_entropy_nats": {
+        "unit": "nats/code",
+        "direction": "higher",
+        "about": "Entropy of held-out code use; ln K if every code is used equally often.",
+    },
+    "dead_fraction": {
+        "unit": "fraction",
+        "direction": "lower",
+        "about": "Fraction of the codebook that no held-out sample uses.",
+    },
 }
 
 
@@ -114,8 +146,8 @@ METRICS: dict[str, Metric] = {
 class Record:
     """The values measured for one arm, rate, seed and split.
 
-    ``bits`` are nominal bits an image, None for the continuous floor; ``n`` is the number of images;
-    ``values`` maps names in ``METRICS`` to finite numbers.
+    ``bits`` are nominal bits an image, None for the continuous floor; ``n`` is the number of images, or of
+    the laboratory's samples; ``values`` maps names in ``METRICS`` to finite numbers.
     """
 
     arm: str

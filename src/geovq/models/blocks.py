@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geovq.models.pixel_likelihood import DiscretizedLogistic
+
 
 class Encoder(nn.Module):
     """Images (N, C, H, W) -> mean and sigma of a diagonal Gaussian, each in the shape of a latent.
@@ -36,11 +38,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents -> images (N, C, H, W) in [0, 1]; ``layers`` is the network that gives their logits."""
+    """Latents -> images (N, C, H, W) in [0, 1]; ``layers`` is the network that gives their logits.
+
+    ``likelihood`` is that of pixels given the image, where the decoder was trained with one.
+    """
+
+    likelihood: DiscretizedLogistic | None
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
         self.layers = layers
+        self.likelihood = None
 
     def logits(self, latents: Tensor) -> Tensor:
         """Bernoulli logits (N, C, H, W)."""

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from geovq.errors import ConfigError
-from geovq.models.likelihood import bernoulli_nats, gaussian_kl_nats
+from geovq.models.likelihood import gaussian_kl_nats
 from geovq.models.model import AutoencoderModel, Network
+from geovq.models.normalization import Normalization
+from geovq.models.reconstruction import Reconstruction, ReconstructionLoss
 
 
 class VAE(AutoencoderModel):
@@ -19,13 +21,17 @@ class VAE(AutoencoderModel):
 
     Parameters
     ----------
-    image_shape : (C, H, W); sides are multiples of 4 for a convolutional network.
+    image_shape : (C, H, W); the strides of a convolutional network must divide its sides.
     latent_dim : latent dimensions D.
-    widths : channels of the two convolutions, or units of the hidden layers of a dense network.
+    widths : channels of the strided convolutions, each of which halves the sides, or units of the hidden
+        layers of a dense network.
     beta : weight of the KL term. Below 1 it keeps more of the image in the latent.
-    spatial : a latent map (D, H/4, W/4), D numbers for every 4x4 pixels, instead of a flat latent.
+    spatial : a latent map, D numbers for every 4x4 pixels if there are two widths, instead of a flat latent.
     network : ``conv`` or ``dense``, fully connected; ``network="dense", widths=(400,), latent_dim=20`` is
         784-400-20-400-784 on MNIST.
+    reconstruction : what is minimised beside the KL term; see ``Reconstruction``.
+    blocks : residual blocks in each half of a convolutional network.
+    normalization : how a convolutional network standardises images; see ``ChannelNormalization``.
     """
 
     end_to_end = False
@@ -38,17 +44,29 @@ class VAE(AutoencoderModel):
         beta: float = 1.0,
         spatial: bool = False,
         network: Network = "conv",
+        reconstruction: Reconstruction = "bce",
+        blocks: int = 0,
+        normalization: Normalization | None = None,
     ) -> None:
-        super().__init__(image_shape, latent_dim, widths, spatial, network)
+        super().__init__(image_shape, latent_dim, widths, spatial, network, blocks, normalization)
+        self.error = ReconstructionLoss(reconstruction, self.decoder, image_shape[0], normalization)
         if not beta >= 0:
             raise ConfigError(f"beta is {beta}; expected at least 0")
         self.beta = beta
 
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
-        """Negative ELBO of images (N, C, H, W), nats an image, with the KL weighted by beta."""
+        """Reconstruction error and KL of images (N, C, H, W), each per image, the KL weighted by beta.
+
+        In nats, and with beta 1 the negative ELBO, unless the error is a squared one.
+        """
         (images,) = batch
         mean, sigma = self.encoder(images)
         noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
-        bce = bernoulli_nats(self.decoder.logits(mean + sigma * noise), images)
+        name, error = self.error(self.decoder, mean + sigma * noise, images)
         kl = gaussian_kl_nats(mean, sigma)
-        return {"total": bce + self.beta * kl, "bce_nats": bce, "kl_nats": kl}
+        return {"total": error + self.beta * kl, name: error, "kl_nats": kl}
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) decoded from the posterior means."""
+        reconstructed: Tensor = self.decoder(self.encoder(images)[0])
+        return reconstructed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,13 @@ from geovq.config import ArmConfig, MapConfig, ModelConfig, RunConfig, Spec, Tun
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, InputError
 from geovq.models.cut import cut, token_dim
-from geovq.models.model import AutoencoderModel
+from geovq.models.model import AutoencoderModel, ImageModel
 from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
+from geovq.pipeline.autoencoders import with_normalization
 from geovq.pipeline.decoder_lengths import METRIC_IMAGES, measure_with
 from geovq.registry import build, check
 from geovq.seeding import numpy_generator, seeded_weights, torch_generator
+from geovq.tokenizer.hierarchical import layout_of_grids
 from geovq.tokenizer.layout import CodeGrid, CodeLayout
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -39,7 +40,7 @@ def check_run(config: RunConfig, splits: ImageSplits) -> None:
     arms = arms_of(config)
     if not arms:
         raise ConfigError("key 'arms' is empty; expected at least one arm")
-    _check_names([config.recipe, *config.models, *(arm.name for arm in arms if arm == arm.plain)])
+    check_names([config.recipe, *config.models, *(arm.name for arm in arms if arm == arm.plain)])
     models = {}
     for name, model in config.models.items():
         with _naming(f"model '{name}'"):
@@ -50,7 +51,8 @@ def check_run(config: RunConfig, splits: ImageSplits) -> None:
                 _check_arm(arm, models[arm.config.model], config, splits)
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names that cannot be a folder's. Raises ``ConfigError``."""
     for name in names:
         if not NAME.fullmatch(name):
             raise ConfigError(
@@ -66,17 +68,18 @@ def _naming(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {error}") from None
 
 
-def _first_batch(model: ModelConfig, splits: ImageSplits) -> AutoencoderModel:
+def _first_batch(model: ModelConfig, splits: ImageSplits) -> ImageModel:
     check("model", model.spec, ("image_shape",))
     with seeded_weights(0, "check"):
-        built: AutoencoderModel = build("model", model.spec, image_shape=splits.image_shape)
+        spec = with_normalization(model.spec, splits.train)
+        built: ImageModel = build("model", spec, image_shape=splits.image_shape)
     images = torch.from_numpy(splits.train.images(slice(0, model.train.batch_size)))
     with torch.no_grad():
         built.loss((images,), torch_generator(0, "check"))
     return built
 
 
-def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: ImageSplits) -> None:
+def _check_arm(arm: Arm, model: ImageModel, config: RunConfig, splits: ImageSplits) -> None:
     quantizer = arm.config.quantizer
     if quantizer is not None and has_layer(arm.model.spec):
         raise ConfigError(f"its model '{arm.config.model}' has its own layer; leave out quantizer")
@@ -85,6 +88,35 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
             if getattr(arm.config, name) is not None:
                 raise ConfigError(f"without codes there is nothing that '{name}' could do; leave it out")
         return
+    if isinstance(model, AutoencoderModel):
+        layout = _check_latent_arm(arm, model, splits)
+    else:
+        layout = _check_hierarchical_arm(arm, model)
+    if abs(layout.bits - config.bits) > 1e-6:
+        grids = ", ".join(
+            f"{grid.height}x{grid.width} tokens with alphabets {list(grid.n_codes)}" for grid in layout.grids
+        )
+        raise ConfigError(
+            f"{grids} are {layout.bits:g} bits an image; this run compares at {config.bits:g}; change "
+            f"tokens, n_codes or levels, or compare at another rate with --set bits={layout.bits:g}"
+        )
+    _check_suffixes(arm.config)
+    if config.prior is not None:
+        _try_prior(config.prior.spec, layout)
+
+
+def _check_hierarchical_arm(arm: Arm, model: ImageModel) -> CodeLayout:
+    for name in ("tokens", "tune", "aware", "latent_map"):
+        if getattr(arm.config, name) is not None:
+            raise ConfigError(
+                f"'{name}' is set, and its model '{arm.config.model}' has {len(model.grids)} grids of codes; "
+                "expected a model of one latent; leave it out"
+            )
+    return layout_of_grids(model.grids)
+
+
+def _check_latent_arm(arm: Arm, model: AutoencoderModel, splits: ImageSplits) -> CodeLayout:
+    quantizer = arm.config.quantizer
     grid = tokens_of(arm, model.tokens)
     n_tokens = grid[0] * grid[1]
     if quantizer is not None:
@@ -103,15 +135,7 @@ def _check_arm(arm: Arm, model: AutoencoderModel, config: RunConfig, splits: Ima
         sizes = model.layer.n_codes
         if arm.config.tune is not None and len(set(sizes)) > 1:
             _check_codes_anew(arm.config.tune, f"levels of its layer have sizes {list(sizes)}")
-    bits = n_tokens * sum(math.log2(size) for size in sizes)
-    if abs(bits - config.bits) > 1e-6:
-        raise ConfigError(
-            f"{n_tokens} tokens with alphabets {list(sizes)} are {bits:g} bits an image; this run "
-            f"compares at {config.bits:g}; change tokens, n_codes or levels"
-        )
-    _check_suffixes(arm.config)
-    if config.prior is not None:
-        _try_prior(config.prior.spec, CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),)))
+    return CodeLayout((CodeGrid("latent", *grid, n_codes=sizes),))
 
 
 def _check_suffixes(arm: ArmConfig) -> None:

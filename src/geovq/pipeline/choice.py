@@ -15,7 +15,7 @@ from geovq.config import ArmConfig, RunConfig, Spec, with_overrides
 from geovq.data import chunks_of, load
 from geovq.errors import ConfigError
 from geovq.pipeline.arms import FLOOR, Arm
-from geovq.pipeline.autoencoders import load_latents, trained_model
+from geovq.pipeline.autoencoders import load_latents, trained_autoencoder
 from geovq.pipeline.checks import check_run
 from geovq.pipeline.context import Context
 from geovq.pipeline.run import run_recipe
@@ -129,7 +129,7 @@ def _validation_mse(run: Context, arm: Arm, seed: int) -> float:
     images = run.splits.validation
     decode: Callable[[np.ndarray], np.ndarray]
     if arm.kind == FLOOR:
-        model = trained_model(run, arm.config.model, seed)
+        model = trained_autoencoder(run, arm.config.model, seed)
         floor = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
         decode, inputs = floor.decode_latents, load_latents(run, arm.config.model, seed)["validation.mean"]
     else:

@@ -18,7 +18,7 @@ from geovq.data import to_bytes
 from geovq.models.cut import cut
 from geovq.pipeline.arms import Arm
 from geovq.pipeline.context import Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, latents_of, load_tokenizer
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, latent_chunks, load_latent_tokenizer
 from geovq.storage.artifact import save_artifact
 from geovq.tokenizer.latent import LatentTokenizer
 
@@ -28,6 +28,7 @@ N_MOST, N_LEAST = (
     8,
 )  # codes with examples: the most and the least used; of several levels the most used alone
 N_EXAMPLES = 3
+MOST_NUMBERS = 2**25  # of the test images' tokens among which examples are looked for
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,13 @@ def share_of_images(codes: np.ndarray, n_codes: int) -> np.ndarray:
 
 
 def _atlas(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    tokenizer = load_tokenizer(run, arm, seed)
+    tokenizer = load_latent_tokenizer(run, arm, seed)
     stored = codes_of(run, arm, seed)
     (grid,) = stored.layout.grids
     tables = code_tables(tokenizer, stored.splits["train"])
     (parts,) = stored.layout.split(stored.splits["test"])
     codes = parts.reshape(len(parts), -1, len(grid.n_codes))
-    mean, _ = latents_of(run, arm, seed, "test")
-    tokens = tokens_of_latents(tokenizer, mean)
+    tokens = _test_tokens(run, arm, seed, tokenizer)
     mean_image = _decode(tokenizer, tables.mean_tokens[None])
     levels: list[dict[str, Any]] = []
     tensors: dict[str, np.ndarray] = {}
@@ -172,7 +172,7 @@ def _atlas(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str,
             full_change = float(np.median(np.abs(changes).max((1, 2, 3))))
             images = 0.5 + changes / (2 * max(full_change, 1e-12))
         featured = _featured(int((use[shown] > 0).sum()))
-        examples = nearest_images(tables, tokens, codes, level, shown[featured])
+        examples = nearest_images(tables, tokens, codes[: len(tokens)], level, shown[featured])
         tensors |= {
             f"{level}.codes": shown,
             f"{level}.tiles": to_bytes(images),
@@ -182,6 +182,16 @@ def _atlas(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str,
         }
         levels.append({"n_codes": n_codes, "full_change": full_change, "use": use.tolist()})
     return {"n_images": len(codes), "n_tokens": codes.shape[1], "levels": levels}, tensors
+
+
+def _test_tokens(run: Context, arm: Arm, seed: int, tokenizer: LatentTokenizer) -> np.ndarray:
+    """Tokens (n, T, d) of the first test images, all of them unless they are more than memory should hold."""
+    parts: list[np.ndarray] = []
+    for _, mean, _ in latent_chunks(run, arm, seed, "test"):
+        parts.append(tokens_of_latents(tokenizer, mean))
+        if sum(part.size for part in parts) >= MOST_NUMBERS:
+            break
+    return np.concatenate(parts)
 
 
 def _featured(n_used: int) -> np.ndarray:

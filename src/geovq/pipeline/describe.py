@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from geovq.pipeline.measure import n_parameters_of
 from geovq.pipeline.tokenizers import load_tokenizer, training_log
 from geovq.storage.artifact import MANIFEST, file_hash, load_artifact, read_json
 from geovq.storage.atomic import write_json, write_text
+from geovq.tokenizer.layout import CodeGrid
 
 
 def write_description(run: Context, command: str, best: list[Arm]) -> None:
@@ -56,7 +58,10 @@ def structure(run: Context, arm: Arm, seed: int) -> str:
     """How an arm's codes are built, as in ``2x4 tokens, 1 level of 256``."""
     if arm.kind == FLOOR:
         return "no codes"
-    (grid,) = load_tokenizer(run, arm, seed).layout.grids
+    return "; ".join(_grid_words(grid) for grid in load_tokenizer(run, arm, seed).layout.grids)
+
+
+def _grid_words(grid: CodeGrid) -> str:
     sizes = " + ".join(str(size) for size in dict.fromkeys(grid.n_codes))
     levels = "1 level" if len(grid.n_codes) == 1 else f"{len(grid.n_codes)} levels"
     return f"{grid.height}x{grid.width} tokens, {levels} of {sizes}"
@@ -114,12 +119,12 @@ def write_train_log(run: Context) -> None:
     write_text(run.root / "metrics.jsonl", exact.getvalue())
 
 
-def write_manifest(run: Context) -> None:
-    """Write ``manifest.json``: SHA-256 of what was measured and of every stage's own manifest."""
-    files = [run.root / name for name in ("config.json", "metrics.json", "metrics.jsonl", "train_log.csv")]
-    files += sorted(path for path in run.root.rglob(MANIFEST) if path.parent != run.root)
-    hashes = {path.relative_to(run.root).as_posix(): file_hash(path) for path in files}
-    write_json(run.root / MANIFEST, {"schema": 1, "stage": "", "files": hashes})
+def write_manifest(root: Path, names: Sequence[str]) -> None:
+    """Write ``manifest.json``: SHA-256 of the files ``names`` of a run and of every stage's own manifest."""
+    files = [root / name for name in names]
+    files += sorted(path for path in root.rglob(MANIFEST) if path.parent != root)
+    hashes = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
+    write_json(root / MANIFEST, {"schema": 1, "stage": "", "files": hashes})
 
 
 def _trained(run: Context) -> list[tuple[str, int, Path]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geovq.evaluation.latent_geometry import diagnose
 from geovq.pipeline.arms import POST_HOC, tokens_of
-from geovq.pipeline.autoencoders import load_latents, model_inputs, trained_model
+from geovq.pipeline.autoencoders import load_latents, model_inputs, trained_autoencoder
 from geovq.pipeline.context import Context
 from geovq.storage.artifact import save_artifact
 
@@ -23,7 +23,7 @@ def diagnose_model(run: Context, name: str, seed: int) -> Path:
 
     def make(folder: Path, _: Path) -> None:
         latents = load_latents(run, name, seed)
-        decoder = trained_model(run, name, seed).decoder
+        decoder = trained_autoencoder(run, name, seed).decoder
         found = diagnose(
             decoder,
             latents["train.mean"],

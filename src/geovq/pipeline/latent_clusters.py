@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from geovq.config import Spec
 from geovq.models.cut import cut
 from geovq.pipeline.arms import Arm, tokens_of
-from geovq.pipeline.autoencoders import load_latents, trained_model
+from geovq.pipeline.autoencoders import load_latents, trained_autoencoder
 from geovq.pipeline.context import Context
 from geovq.pipeline.decoder_lengths import measure_with
 from geovq.pipeline.tokenizers import arm_inputs
@@ -85,7 +85,7 @@ def _clusters(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[s
     # A graph of few tokens may fall apart where that of all does not.
     spec = Spec("geodesic", {**params, "n_codes": N_CLUSTERS, "allow_bridges": True})
     quantizer = build("quantizer", spec, random_state=state)
-    measure_with(quantizer, trained_model(run, arm.config.model, seed).decoder, whole)
+    measure_with(quantizer, trained_autoencoder(run, arm.config.model, seed).decoder, whole)
     geodesic = quantizer.fit_predict(mean, sigma=sigma if quantizer.takes_sigma else None)
     kmeans = KMeansQuantizer(N_CLUSTERS, random_state=state).fit_predict(mean)
     tensors = {

@@ -15,7 +15,7 @@ from torch import nn
 from geovq.data import to_bytes
 from geovq.geometry import ChordEdges, Latents, along, neighbor_graph, shortest_path
 from geovq.pipeline.arms import POST_HOC
-from geovq.pipeline.autoencoders import load_latents, model_inputs, trained_model
+from geovq.pipeline.autoencoders import load_latents, model_inputs, trained_autoencoder
 from geovq.pipeline.context import Context
 from geovq.seeding import numpy_generator
 from geovq.storage.artifact import save_artifact
@@ -80,7 +80,7 @@ def draw_pairs(latents: np.ndarray, labels: np.ndarray | None, generator: np.ran
 
 
 def _paths(run: Context, name: str, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    model = trained_model(run, name, seed)
+    model = trained_autoencoder(run, name, seed)
     autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
     images = run.images("train")
     means = load_latents(run, name, seed)["train.mean"]

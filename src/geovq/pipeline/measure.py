@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from geovq.config import to_json
 from geovq.data import ImageSet, to_bytes
 from geovq.evaluation.codebook import codebook_use, usage_counts
+from geovq.evaluation.likelihood import PixelLikelihood, bits_per_dim, is_eight_bit, posterior_sample
+from geovq.evaluation.pixel_errors import fit_likelihood, pixel_errors
 from geovq.evaluation.rate import code_rate
 from geovq.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from geovq.evaluation.records import Record
-from geovq.models.cut import cut
 from geovq.models.likelihood import gaussian_kl_nats
+from geovq.models.model import AutoencoderModel
+from geovq.models.pixel_likelihood import DiscretizedLogistic
 from geovq.models.weights import n_parameters
 from geovq.pipeline.arms import FLOOR, Arm
-from geovq.pipeline.autoencoders import load_latents, trained_model
+from geovq.pipeline.autoencoders import load_latents, trained_autoencoder, trained_model
 from geovq.pipeline.code_priors import prior_values
 from geovq.pipeline.context import HELD_OUT, Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, latents_of, load_tokenizer
+from geovq.pipeline.tokenizers import (
+    arm_inputs,
+    codes_of,
+    latent_chunks,
+    load_latent_tokenizer,
+    load_tokenizer,
+)
 from geovq.quantizers import FittedQuantizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
-from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.hierarchical import HierarchicalTokenizer
+from geovq.tokenizer.loading import AnyTokenizer
 
 N_PICTURES = 16
 """Test images kept with their reconstructions: the first ones, and as many of the worst."""
@@ -58,12 +70,14 @@ def records_of(run: Context, arm: Arm, seed: int) -> list[Record]:
 def n_parameters_of(run: Context, arm: Arm, seed: int) -> int:
     """Parameters of the networks of an arm: encoder, decoder and any rectifier."""
     model = trained_model(run, arm.config.model, seed)
-    rectifier = None if arm.kind == FLOOR else load_tokenizer(run, arm, seed).rectifier
+    if not isinstance(model, AutoencoderModel):
+        return n_parameters(model) - n_parameters(*(grid.layer for grid in model.grids))
+    rectifier = None if arm.kind == FLOOR else load_latent_tokenizer(run, arm, seed).rectifier
     return n_parameters(model.encoder, model.decoder, *([] if rectifier is None else [rectifier]))
 
 
 def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    model = trained_model(run, arm.config.model, seed)
+    model = trained_autoencoder(run, arm.config.model, seed)
     autoencoder = Autoencoder(model.encoder, model.decoder, run.splits.image_shape)
     latents = load_latents(run, arm.config.model, seed)
     values: dict[str, dict[str, float]] = {}
@@ -76,7 +90,14 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
         tensors |= {f"{split}.errors": measured.errors}
         if split == "test":
             tensors |= kept
-    return {"values": values}, tensors
+    # Posterior means with the KL would be no bound: a bound takes a sample.
+    samples = {
+        split: posterior_sample(latents[f"{split}.mean"], latents[f"{split}.sigma"], seed, split)
+        for split in HELD_OUT
+    }
+    decode = {split: partial(_decoded, autoencoder.decode_latents, samples[split]) for split in HELD_OUT}
+    bits = {split: values[split]["kl_nats"] / math.log(2) for split in HELD_OUT}
+    return _with_likelihood(run, values, decode, bits, model.decoder.likelihood), tensors
 
 
 def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -88,24 +109,46 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
         codes = stored.splits[split]
         measured, kept = _reconstruct(run.images(split), partial(_decoded, tokenizer.decode, codes))
         counts = usage_counts(stored.layout, codes)
-        mean, _ = latents_of(run, arm, seed, split)
-        errors = (tokenizer.lookup(codes) - mean).astype(np.float64) ** 2
+        distortion, commitment = _latent_errors(run, arm, seed, split, tokenizer, codes)
         values[split] = {
             **measured.values,
             "bits_nominal": stored.layout.bits,
             **codebook_use(counts),
-            "latent_distortion": float(errors.sum() / len(codes)),
+            "latent_distortion": distortion,
         }
         if "train" in stored.splits:
             values[split] |= code_rate(stored.layout, stored.splits["train"], codes)
-        if not isinstance(tokenizer.quantizer, FittedQuantizer):  # a layer still finds the codes
-            commitment = _layer_loss(tokenizer, mean)
+        if commitment is not None:
             values[split]["commitment"] = commitment
             values[split]["total_nats"] = measured.values["bce_nats"] + commitment
         tensors |= {f"{split}.errors": measured.errors}
         if split == "test":
             tensors |= {**kept, "usage_counts": counts}
-    return {"values": values}, tensors
+    decode = {split: partial(_decoded, tokenizer.decode, stored.splits[split]) for split in HELD_OUT}
+    bits = dict.fromkeys(HELD_OUT, stored.layout.bits)
+    return _with_likelihood(run, values, decode, bits, tokenizer.likelihood), tensors
+
+
+def _with_likelihood(
+    run: Context,
+    values: dict[str, dict[str, float]],
+    decode: Mapping[str, Callable[[slice], np.ndarray]],
+    bits: Mapping[str, float],
+    own: DiscretizedLogistic | None,
+) -> dict[str, Any]:
+    """``values`` by split, with bits/dim where images are 8-bit, and the pixels' likelihood that gives them.
+
+    ``bits`` are those of an image's codes; ``own`` is the likelihood that the decoder was trained with.
+    """
+    if not all(is_eight_bit(run.images(split)) for split in HELD_OUT):
+        return {"values": values}
+    errors = {split: pixel_errors(run.images(split), decode[split]) for split in HELD_OUT}
+    trained = None if own is None else PixelLikelihood("logistic", own.scales)
+    likelihood = fit_likelihood(errors["validation"], trained)
+    for split in HELD_OUT:
+        nats = errors[split].nats(likelihood)
+        values[split] |= bits_per_dim(bits[split], nats, run.splits.image_shape)
+    return {"values": values, "pixel_likelihood": to_json(likelihood)}
 
 
 def _decoded(decode: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray, rows: slice) -> np.ndarray:
@@ -113,10 +156,20 @@ def _decoded(decode: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray, row
 
 
 @torch.no_grad()
-def _layer_loss(tokenizer: LatentTokenizer, latents: np.ndarray) -> float:
-    """The layer's loss in eval mode, per image."""
-    tokens = cut(torch.from_numpy(latents), tokenizer.tokens)
-    return float(tokenizer.quantizer(tokens).loss) * tokens.shape[1]
+def _latent_errors(
+    run: Context, arm: Arm, seed: int, split: str, tokenizer: AnyTokenizer, codes: np.ndarray
+) -> tuple[float, float | None]:
+    """Squared error of an image's quantized latents, and the loss of the layer, where one finds the codes."""
+    distortion, commitment = 0.0, 0.0
+    layered = isinstance(tokenizer, HierarchicalTokenizer) or not isinstance(
+        tokenizer.quantizer, FittedQuantizer
+    )
+    for rows, mean, _ in latent_chunks(run, arm, seed, split):
+        errors = tokenizer.lookup(codes[rows]) - mean
+        distortion += float(np.square(errors, dtype=np.float64).sum())
+        if layered:
+            commitment += tokenizer.layer_loss(mean) * len(mean)
+    return distortion / len(codes), commitment / len(codes) if layered else None
 
 
 def _reconstruct(

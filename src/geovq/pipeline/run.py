@@ -9,6 +9,7 @@ from geovq.config import RunConfig, to_json
 from geovq.data import load
 from geovq.errors import ConfigError, unknown_name
 from geovq.evaluation.records import Record, metrics_json
+from geovq.pipeline.arms import END_TO_END
 from geovq.pipeline.autoencoders import store_latents, train_model
 from geovq.pipeline.checks import check_run
 from geovq.pipeline.code_priors import best_arms, sample_prior, train_prior
@@ -19,9 +20,10 @@ from geovq.pipeline.diagnoses import diagnose_model
 from geovq.pipeline.environment import set_up
 from geovq.pipeline.latent_clusters import arm_with_clusters, draw_clusters
 from geovq.pipeline.latent_paths import draw_paths, models_with_paths
+from geovq.pipeline.level_pictures import draw_levels
 from geovq.pipeline.measure import evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
-from geovq.pipeline.tokenizers import encode_images, make_tokenizer
+from geovq.pipeline.tokenizers import codes_of, encode_images, make_tokenizer
 from geovq.reports import write_report
 from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.atomic import write_json
@@ -76,7 +78,8 @@ def _train(run: Context, command: str) -> None:
 
 def _latents(run: Context, command: str) -> None:
     for seed in run.config.seeds:
-        for name in run.config.models:
+        # Of end-to-end models they are made as they are needed: nothing is fitted on them.
+        for name in dict.fromkeys(arm.config.model for arm in run.arms if arm.kind != END_TO_END):
             store_latents(run, name, seed)
 
 
@@ -96,7 +99,11 @@ def _evaluate(run: Context, command: str) -> None:
     records = _write_metrics(run)
     best = best_arms(run, records)
     for arm in best:
-        draw_atlas(run, arm, run.config.seeds[0])  # the seed that the report shows
+        if len(codes_of(run, arm, run.config.seeds[0]).layout.grids) == 1:
+            draw_atlas(run, arm, run.config.seeds[0])  # the seed that the report shows
+    for arm in run.arms:
+        if arm.kind == END_TO_END:
+            draw_levels(run, arm, run.config.seeds[0])
     write_description(run, command, best)
 
 
@@ -113,7 +120,7 @@ def _priors(run: Context, command: str) -> None:
 
 def _report(run: Context, command: str) -> None:
     write_report(run.root)
-    write_manifest(run)
+    write_manifest(run.root, ["config.json", "metrics.json", "metrics.jsonl", "train_log.csv"])
 
 
 def _draw_geometry(run: Context) -> None:

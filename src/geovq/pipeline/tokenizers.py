@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from geovq.config import MapConfig, to_json
+from geovq.config import MapConfig, Spec, to_json
 from geovq.data import chunks_of
 from geovq.geometry import pullback_metrics
 from geovq.models.cut import cut
-from geovq.pipeline.arms import FLOOR, Arm, tokens_of
+from geovq.models.model import AutoencoderModel
+from geovq.models.vqvae2 import VQVAE2
+from geovq.pipeline.arms import END_TO_END, FLOOR, Arm, tokens_of
 from geovq.pipeline.autoencoders import load_latents, model_inputs, model_spec, trained_model
 from geovq.pipeline.context import HELD_OUT, SPLITS, Context
 from geovq.pipeline.decoder_lengths import METRIC_IMAGES, measure_with
@@ -25,8 +28,10 @@ from geovq.storage.artifact import load_artifact, read_json
 from geovq.storage.atomic import write_json
 from geovq.tokenizer.codes import StoredCodes, load_codes, save_codes
 from geovq.tokenizer.finetune import finetune
+from geovq.tokenizer.hierarchical import HierarchicalTokenizer
 from geovq.tokenizer.latent import LatentTokenizer
 from geovq.tokenizer.latent_map import LatentMap, mean_pullback_map
+from geovq.tokenizer.loading import AnyTokenizer, from_pretrained
 from geovq.tokenizer.mapped_decoder import MappedDecoder
 
 
@@ -51,20 +56,25 @@ def make_tokenizer(run: Context, arm: Arm, seed: int) -> Path | None:
 
     def make(folder: Path, checkpoints: Path) -> None:
         if arm.aware:
-            start = load_tokenizer(run, replace(arm, aware=False), seed)
+            start = load_latent_tokenizer(run, replace(arm, aware=False), seed)
             start.changed(aware=arm.config.aware).save_pretrained(folder)
         elif arm.tuned:
             _tune(run, arm, seed, folder, checkpoints)
         else:
-            _assemble(run, arm, seed).save_pretrained(folder)
+            _assembled(run, arm, seed).save_pretrained(folder)
 
     path = run.arm_path("tokenizers", arm, seed)
     stage = "tune" if arm.tuned and not arm.aware else "tokenizer"
     return run.stages.run(stage, path, arm_inputs(run, arm, seed), make, arm=arm.name, seed=seed)
 
 
-def load_tokenizer(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
+def load_tokenizer(run: Context, arm: Arm, seed: int) -> AnyTokenizer:
     """An arm's tokenizer, from its folder."""
+    return from_pretrained(run.root / run.arm_path("tokenizers", arm, seed))
+
+
+def load_latent_tokenizer(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
+    """The tokenizer of an arm whose model has one latent."""
     return LatentTokenizer.from_pretrained(run.root / run.arm_path("tokenizers", arm, seed))
 
 
@@ -80,12 +90,14 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
         tokenizer = load_tokenizer(run, arm, seed)
         splits = {}
         for split in HELD_OUT if encodes_slowly(arm) else SPLITS:
-            images, parts = run.images(split), []
-            means, sigmas = latents_of(run, arm, seed, split)
-            for rows in chunks_of(images):
-                mean, sigma = means[rows], sigmas[rows]
-                pixels = images.images(rows) if arm.aware else None
-                parts.append(tokenizer.encode_latents(mean, sigma, pixels))
+            images = run.images(split)
+            if isinstance(tokenizer, HierarchicalTokenizer):
+                parts = [tokenizer.encode(images.images(rows)) for rows in chunks_of(images)]
+            else:
+                parts = [
+                    tokenizer.encode_latents(mean, sigma, images.images(rows) if arm.aware else None)
+                    for rows, mean, sigma in latent_chunks(run, arm, seed, split)
+                ]
             splits[split] = np.concatenate(parts)
         stored = StoredCodes(tokenizer.layout, tokenizer.fingerprint, splits)
         save_codes(folder, stored, run.splits.fingerprint)
@@ -95,15 +107,24 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
     )
 
 
-def latents_of(run: Context, arm: Arm, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sigma (N, *latent_shape) of a split's images, by the encoder that the arm codes them with."""
-    if arm.tuned and arm.config.tune is not None and arm.config.tune.parts == "all":
-        tokenizer, images = load_tokenizer(run, arm, seed), run.images(split)
-        chunks = [tokenizer.posterior(images.images(rows)) for rows in chunks_of(images)]
-        mean, sigma = (np.concatenate(part) for part in zip(*chunks, strict=True))
-        return mean, sigma
-    latents = load_latents(run, arm.config.model, seed)
-    return latents[f"{split}.mean"], latents[f"{split}.sigma"]
+def latent_chunks(
+    run: Context, arm: Arm, seed: int, split: str
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Rows of a split with their mean and sigma, by the encoder that the arm codes them with.
+
+    Those of a model that arms quantize after the fact are stored, the others are made as they are asked for:
+    memory does not grow with the number of images.
+    """
+    images = run.images(split)
+    own_encoder = arm.tuned and arm.config.tune is not None and arm.config.tune.parts == "all"
+    if own_encoder or arm.kind == END_TO_END:
+        tokenizer = load_tokenizer(run, arm, seed)
+        for rows in chunks_of(images):
+            yield rows, *tokenizer.posterior(images.images(rows))
+    else:
+        latents = load_latents(run, arm.config.model, seed)
+        for rows in chunks_of(images):
+            yield rows, latents[f"{split}.mean"][rows], latents[f"{split}.sigma"][rows]
 
 
 def codes_of(run: Context, arm: Arm, seed: int) -> StoredCodes:
@@ -124,8 +145,18 @@ def encodes_slowly(arm: Arm) -> bool:
     return arm.aware or (quantizer is not None and build("quantizer", quantizer).takes_metric)
 
 
-def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
+def _assembled(run: Context, arm: Arm, seed: int) -> AnyTokenizer:
     model = trained_model(run, arm.config.model, seed)
+    architecture = model_spec(run, arm.config.model, seed)
+    if isinstance(model, VQVAE2):
+        return HierarchicalTokenizer(model, image_shape=run.splits.image_shape, architecture=architecture)
+    assert isinstance(model, AutoencoderModel)
+    return _around_one_latent(run, arm, seed, model, architecture)
+
+
+def _around_one_latent(
+    run: Context, arm: Arm, seed: int, model: AutoencoderModel, architecture: Spec
+) -> LatentTokenizer:
     grid = tokens_of(arm, model.tokens)
     layer, latent_map = model.layer, None
     if arm.config.quantizer is not None:
@@ -158,7 +189,7 @@ def _assemble(run: Context, arm: Arm, seed: int) -> LatentTokenizer:
         latent_shape=model.latent_shape,
         tokens=grid,
         latent_map=latent_map,
-        architecture=model_spec(run, arm.config.model, seed),
+        architecture=architecture,
     )
 
 
@@ -173,7 +204,7 @@ def _tune(run: Context, arm: Arm, seed: int, folder: Path, checkpoints: Path) ->
     assert arm.config.tune is not None
     codes = codes_of(run, arm.plain, seed)
     tuned, result = finetune(
-        load_tokenizer(run, arm.plain, seed),
+        load_latent_tokenizer(run, arm.plain, seed),
         run.splits.train,
         run.splits.validation,
         arm.config.tune,

@@ -21,12 +21,13 @@ from geovq.storage.atomic import storage_errors, write_bytes
 from geovq.tokenizer.codes import StoredCodes, save_codes
 from geovq.tokenizer.finetune import tokenizer_codes
 from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.loading import AnyTokenizer, from_pretrained
 
 
 def tokenize(folder: Path, data: DataConfig, out: Path, *, latents: bool = False) -> StoredCodes:
     """Encode every split of a data set and store the codes as an artefact in ``out``."""
     set_threads(threads_wanted())
-    tokenizer = LatentTokenizer.from_pretrained(folder)
+    tokenizer = from_pretrained(folder)
     splits = _fitting(tokenizer, data)
     with storage_errors(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -54,13 +55,13 @@ def evaluate(folder: Path, data: DataConfig) -> dict[str, float]:
     A tokenizer that calls its decoder to encode, which takes long, has no histograms and no entropy.
     """
     set_threads(threads_wanted())
-    tokenizer = LatentTokenizer.from_pretrained(folder)
+    tokenizer = from_pretrained(folder)
     splits = _fitting(tokenizer, data)
     codes = tokenizer_codes(tokenizer, splits.test)
     measured = evaluate_reconstruction(splits.test, lambda rows: tokenizer.decode(codes[rows]))
     use = codebook_use(usage_counts(tokenizer.layout, codes))
     rate = {"bits_nominal": tokenizer.layout.bits}
-    if tokenizer.aware is None and not tokenizer.quantizer.uses_metric:
+    if not (isinstance(tokenizer, LatentTokenizer) and tokenizer.encodes_slowly):
         rate = code_rate(tokenizer.layout, tokenizer_codes(tokenizer, splits.train), codes)
     return {**measured.values, **rate, **use}
 
@@ -80,7 +81,7 @@ def sample(
         raise CorruptArtifactError(
             f"{folder}: its tokenizer is missing at {info.tokenizer_path}; move both together"
         )
-    tokenizer = LatentTokenizer.from_pretrained(info.tokenizer_path)
+    tokenizer = from_pretrained(info.tokenizer_path)
     if tokenizer.fingerprint != info.tokenizer_fingerprint:
         raise CorruptArtifactError(
             f"{info.tokenizer_path}: tokenizer {tokenizer.fingerprint[:12]}… is not the one this prior was "
@@ -92,13 +93,12 @@ def sample(
     write_bytes(out, contact_sheet(images, math.ceil(math.sqrt(n)), alt="", side=side).png)
 
 
-def _encoded(tokenizer: LatentTokenizer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encoded(tokenizer: AnyTokenizer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Posterior mean, sigma and codes of images."""
-    mean, sigma = tokenizer.posterior(images)
-    return mean, sigma, tokenizer.encode_latents(mean, sigma, images)
+    return *tokenizer.posterior(images), tokenizer.encode(images)
 
 
-def _fitting(tokenizer: LatentTokenizer, data: DataConfig) -> ImageSplits:
+def _fitting(tokenizer: AnyTokenizer, data: DataConfig) -> ImageSplits:
     """The data set, resized and converted to what the tokenizer expects where the source allows it."""
     channels, height, width = tokenizer.image_shape
     if data.source.startswith("folder:") and height == width:

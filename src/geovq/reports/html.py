@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from geovq.config import to_json
 from geovq.reports import figures
@@ -21,6 +20,7 @@ from geovq.reports.comparability import caution, comparability
 from geovq.reports.comparison import labelled_rows
 from geovq.reports.costs import cost_table, cost_words, machine_words, total_seconds
 from geovq.reports.diagnosis import diagnosis_figure, diagnosis_table, read_diagnosis
+from geovq.reports.epochs import epoch_files, epoch_pictures
 from geovq.reports.geometry_figures import (
     CLUSTER_WORDS,
     PATH_WORDS,
@@ -30,7 +30,9 @@ from geovq.reports.geometry_figures import (
     path_table,
 )
 from geovq.reports.geometry_files import PATH_KINDS, ClusterFacts, PathFacts, read_clusters, read_paths
-from geovq.reports.numbers import duration, rounded
+from geovq.reports.levels import level_rows
+from geovq.reports.numbers import duration
+from geovq.reports.page import script_json, template
 from geovq.reports.pictures import FEWEST, Picture, contact_sheet, images_a_row
 from geovq.reports.remedies import remedy_table, remedy_words
 from geovq.reports.run_files import KIND_WORDS, LogRow, RunFiles, read_run
@@ -40,6 +42,7 @@ from geovq.reports.verdict import verdict
 from geovq.storage.artifact import file_hash, fingerprint
 from geovq.storage.atomic import new_folder, write_text
 
+MOST_MODELS = 4  # whose epochs are pictured on the page; those of all lie in the figures
 PAGE_BYTES = 2_850_000  # 3 MB less the words and tables that go with pictures of codes
 
 
@@ -100,6 +103,8 @@ def write_report(folder: Path) -> Path:
     for section, strips in context["sheets"].items():
         for i, strip in enumerate(strips, 1):
             pictures[f"{section}-{i}-{_slug(strip.label)}"] = strip.picture
+    for i, (arm, strips) in enumerate(context["levels"], 1):
+        pictures[f"levels-{i}-{_slug(arm)}"] = labelled_rows([(s.label, s.picture) for s in strips])
     for i, found in enumerate(context["diagnoses"], 1):
         pictures[f"diagnosis-{i}-{_slug(found.model)}"] = found.plot
     for i, paths in enumerate(context["paths"], 1):
@@ -108,9 +113,9 @@ def write_report(folder: Path) -> Path:
     for i, clusters in enumerate(context["clusters"], 1):
         for words, picture in clusters.plots:
             pictures[f"clusters-{i}-{_slug(clusters.arm)}-{_slug(words)}"] = picture
-    template = _environment().get_template("report.html.j2")
+    page_template = template("report.html.j2")
     # Whatever the rest of the page leaves is for the codes one by one.
-    room = PAGE_BYTES - len(template.render(context, atlases=[]).encode())
+    room = PAGE_BYTES - len(page_template.render(context, atlases=[]).encode())
     context["atlases"] = _atlases(run, min(ATLAS_BYTES, room))
     for i, (arm, view) in enumerate(context["atlases"], 1):
         for shown in view.pictures if view else ():
@@ -119,22 +124,12 @@ def write_report(folder: Path) -> Path:
         for name, picture in pictures.items():
             if picture is not None:
                 (figure_folder / f"{name}.png").write_bytes(picture.png)
+        for place, stored in epoch_files(run.folder).items():
+            (figure_folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored, figure_folder / place)
     page = run.folder / "report.html"
-    write_text(page, template.render(context))
+    write_text(page, page_template.render(context))
     return page
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("geovq.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["rounded"] = rounded
-    environment.filters["breakable"] = _breakable
-    return environment
 
 
 def _context(run: RunFiles) -> dict[str, Any]:
@@ -168,6 +163,8 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "collapses": collapse_words(run),
         "prior_table": metric_table(run.records, run.arms, PRIOR_METRICS, only=_prior_arms(run)),
         "training": _training(run.log),
+        "epochs": _epochs(run),
+        "levels": [(arm, [Strip(words, "", p) for words, p in rows]) for arm, rows in level_rows(run)],
         "costs": cost_table(run.cost.stages),
         "total_time": duration(total_seconds(run.cost.stages)),
         "machine": machine_words(run.cost.machine),
@@ -178,7 +175,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
             "metrics.json": file_hash(run.folder / "metrics.json"),
             **({"data": info.data.fingerprint} if info else {}),
         },
-        "metrics_script": _script_json(run.folder / "metrics.json"),
+        "metrics_script": script_json(run.folder / "metrics.json"),
     }
 
 
@@ -273,21 +270,24 @@ def _prior_arms(run: RunFiles) -> list[str]:
     return sorted({r.arm for r in run.records if r.split == "test" and "bits_prior" in r.values})
 
 
+def _epochs(run: RunFiles) -> list[tuple[str, list[Strip]]]:
+    """Pictures of the epochs of the first seed; none where there are too many models for the page."""
+    if len(run.config.models) > MOST_MODELS:
+        return []
+    seed = run.config.seeds[0]
+    found = {model: epoch_pictures(run.folder, model, seed) for model in run.config.models}
+    return [
+        (model, [Strip(words, "", picture) for words, picture in pictures])
+        for model, pictures in found.items()
+        if pictures
+    ]
+
+
 def _training(log: tuple[LogRow, ...]) -> list[tuple[str, Picture]]:
     models: Mapping[str, list[LogRow]] = {row.model: [] for row in log}
     for row in log:
         models[row.model].append(row)
     return [(model, figures.training_figure(model, rows)) for model, rows in models.items()]
-
-
-def _script_json(path: Path) -> Markup:
-    """A JSON file's text, safe inside a script element (no ``<`` is left), that parses to the same values."""
-    return Markup(path.read_text(encoding="utf-8").replace("<", "\\u003c"))
-
-
-def _breakable(name: str) -> Markup:
-    """An arm's name that may be broken before its suffixes."""
-    return Markup("<wbr>+").join(name.split("+"))
 
 
 def _slug(name: str) -> str:

@@ -134,6 +134,17 @@ class RunFiles:
         """Images sampled from the prior on one arm at the run's first seed, or None."""
         return self._tensors("samples", arm, bits, SAMPLE_IMAGES)
 
+    def levels(self, arm: str, bits: float | None) -> tuple[list[str], dict[str, np.ndarray]] | None:
+        """Names of a hierarchical arm's levels and its images decoded from the coarsest ones, or None."""
+        folder = self.arm_folder("levels", arm, bits)
+        if not folder.is_dir():
+            return None
+        names = load_artifact(folder)[0].get("levels")
+        if not isinstance(names, list) or not names:
+            raise CorruptArtifactError(f"{folder}: names no levels; run the stage again")
+        images = ("originals", *(str(level) for level in range(len(names))))
+        return names, self._tensors("levels", arm, bits, images) or {}
+
     def arm_folder(self, what: str, arm: str, bits: float | None) -> Path:
         """Where the run's first seed keeps an arm's artefact of one kind, as in ``samples/ema/24/0``."""
         rate = "continuous" if bits is None else f"{bits:g}"

@@ -25,6 +25,7 @@ from geovq.storage.artifact import fingerprint
 from geovq.tokenizer.image_loss import image_loss
 from geovq.tokenizer.joint import quantizer_of, tune_jointly
 from geovq.tokenizer.latent import LatentTokenizer
+from geovq.tokenizer.protocol import Tokenizer
 from geovq.tokenizer.vectors import CodeVectors
 from geovq.training import Progress, TrainingResult, fit
 
@@ -93,7 +94,7 @@ def finetune(
     return best, result
 
 
-def tokenizer_codes(tokenizer: LatentTokenizer, images: ImageSet) -> np.ndarray:
+def tokenizer_codes(tokenizer: Tokenizer, images: ImageSet) -> np.ndarray:
     """Codes (N, S) of a whole image set, read a chunk at a time."""
     return np.concatenate([tokenizer.encode(images.images(rows)) for rows in chunks_of(images)])
 

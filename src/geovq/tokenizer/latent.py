@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from geovq.config import AwareConfig, Spec, from_json, to_json
 from geovq.errors import CorruptArtifactError, InputError
 from geovq.geometry import pullback_metrics
+from geovq.models.blocks import Decoder
 from geovq.models.cut import cut, paste, token_dim
+from geovq.models.pixel_likelihood import DiscretizedLogistic
 from geovq.models.rectifier import Rectifier
 from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.quantizers.module import FittedQuantizer
@@ -100,6 +102,16 @@ class LatentTokenizer(Autoencoder):
         return self.layout.bits
 
     @property
+    def likelihood(self) -> DiscretizedLogistic | None:
+        """That of pixels given the decoded image, where the decoder was trained with one."""
+        return self.decoder.likelihood if isinstance(self.decoder, Decoder) else None
+
+    @property
+    def encodes_slowly(self) -> bool:
+        """Whether encoding calls the decoder."""
+        return self.aware is not None or self.quantizer.uses_metric
+
+    @property
     def mapped_decoder(self) -> nn.Module:
         """The decoder of mapped latents."""
         return self.decoder if self.latent_map is None else MappedDecoder(self.latent_map, self.decoder)
@@ -145,6 +157,12 @@ class LatentTokenizer(Autoencoder):
         self.layout.validate(codes)
         (latents,) = self.in_batches(lambda batch: (self._unmapped(self._tokens(batch)),), codes)
         return latents
+
+    @torch.inference_mode()
+    def layer_loss(self, latents: np.ndarray) -> float:
+        """Loss of the trained layer on latents (N, *latent_shape), summed over an image, mean over images."""
+        tokens = cut(torch.from_numpy(latents), self.tokens)
+        return float(self.quantizer(tokens).loss) * tokens.shape[1]
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Images float32 (N, C, H, W) of codes (N, S)."""

@@ -1,7 +1,7 @@
 """The state of a training run, on disk every few seconds.
 
-Weights, buffers, optimizer moments, the best weights so far and the log: everything that the next step
-depends on. There is no generator state, because every draw is keyed by the step.
+Weights, buffers, their moving average, optimizer moments, the best weights so far and the log: everything
+that the next step depends on. There is no generator state, because every draw is keyed by the step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from geovq.errors import CorruptArtifactError, StorageError
 from geovq.models.weights import arrays_of, load_arrays
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.storage.atomic import remove_leftovers
+from geovq.training.averaging import WeightAverage
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, message)``."""
@@ -39,11 +40,18 @@ class TrainingState:
 
 
 def save_checkpoint(
-    folder: Path, fingerprint: str, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    fingerprint: str,
+    state: TrainingState,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
 ) -> None:
     """Write the checkpoint of ``state.step`` atomically, then drop older ones."""
     tensors = {f"model.{name}": array for name, array in arrays_of(model).items()}
     tensors |= {f"best.{name}": array for name, array in state.best_weights.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": array for name, array in average.arrays().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().cpu().numpy()
@@ -63,7 +71,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    fingerprint: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
 ) -> TrainingState:
     """Restore the newest checkpoint that is whole, or the start if there is none.
 
@@ -79,6 +91,8 @@ def load_checkpoint(
             raise StorageError(f"{candidate}: belongs to another training run; choose another folder")
         load_arrays(model, _under("model.", tensors))
         _load_moments(optimizer, _under("optimizer.", tensors))
+        if average is not None:
+            average.load(_under("average.", tensors))
         return TrainingState(
             step=config["step"],
             best_epoch=config["best_epoch"],

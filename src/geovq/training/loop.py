@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from geovq.errors import InputError, TrainingError
 from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.seeding import deterministic, torch_generator
 from geovq.storage.artifact import fingerprint
+from geovq.training.averaging import WeightAverage
 from geovq.training.checkpoint import Progress, TrainingState, load_checkpoint, save_checkpoint
 from geovq.training.schedule import warmup_cosine
 from geovq.training.sources import Source
@@ -33,8 +35,14 @@ logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNI
 
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # Fabric's names
 
+OnEpoch = Callable[[int, nn.Module], None]
+"""Called as ``on_epoch(epoch, model)``."""
+
 CHECKPOINT_SECONDS = 20
 """At most this much work is lost when a run is killed; writing more often costs more than it saves."""
+
+CHECKPOINT_COST = 0.4
+"""Seconds that writing may take at that pace. A larger model is written less often, for as small a share."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,12 @@ def fit(
     identity: str = "",
     checkpoints: Path | None = None,
     progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainingResult:
     """Train ``model`` and leave it, in eval mode, with the weights of its best validation epoch.
 
-    Epoch 0 is the model as it was given, so that training never leaves it worse on validation data.
+    Epoch 0 is the model as it was given, so that training never leaves it worse on validation data. With
+    ``config.ema_decay`` the weights validated, compared and left are those of the moving average.
 
     Parameters
     ----------
@@ -72,12 +82,17 @@ def fit(
     identity : what else makes this training the one it is (data, settings of the loss); with ``config``,
         ``seed`` and the initial weights it says whether a checkpoint is this training's.
     checkpoints : folder to keep the state in and to go on from; without it nothing is written.
+    on_epoch : called as ``on_epoch(epoch, model)`` after the validation of every epoch, 0 included; ``model``
+        is in eval mode, carries the weights that were validated, and must be left as it is. Every epoch is
+        heard of at least once: a training that goes on from a checkpoint tells of the epochs after it alone,
+        and so again of one that it had told of when it was killed before the next checkpoint, with the same
+        weights. Files written under the epoch's name are therefore complete, and written anew at worst.
 
     Raises ``TrainingError`` naming step and term if the loss or its gradient is not finite; the update of
     that step has not been made.
     """
     device = next(model.parameters()).device
-    run = _Run(model, train, validation, config, seed, identity, checkpoints, progress)
+    run = _Run(model, train, validation, config, seed, identity, checkpoints, progress, on_epoch)
     with deterministic():
         result = run.to_the_end()
     model.to(device)  # Fabric may have moved it to an accelerator
@@ -95,9 +110,10 @@ class _Run:
         identity: str,
         checkpoints: Path | None,
         progress: Progress | None,
+        on_epoch: OnEpoch | None,
     ) -> None:
         self.train, self.validation, self.config = train, validation, config
-        self.seed, self.checkpoints, self.progress = seed, checkpoints, progress
+        self.seed, self.checkpoints, self.progress, self.on_epoch = seed, checkpoints, progress, on_epoch
         self.order = BatchOrder(len(train), config.batch_size, seed)
         self.n_steps = config.epochs * self.order.steps_per_epoch
         self.n_warmup = round(config.warmup_epochs * self.order.steps_per_epoch)
@@ -110,6 +126,7 @@ class _Run:
         self.model = model
         self.wrapped, self.stepper = self.fabric.setup(model, self.optimizer)
         self.wrapped.mark_forward_method("loss")
+        self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
         self.fingerprint = fingerprint(
             {
                 "train": to_json(config),
@@ -123,17 +140,23 @@ class _Run:
 
     def to_the_end(self) -> TrainingResult:
         if self.checkpoints is not None:
-            self.state = load_checkpoint(self.checkpoints, self.fingerprint, self.model, self.optimizer)
+            self.state = load_checkpoint(
+                self.checkpoints, self.fingerprint, self.model, self.optimizer, self.average
+            )
         if not self.state.log:
             self._validate_epoch(0)
-        saved_at = time.monotonic()
+        saved_at, pause = time.monotonic(), float(CHECKPOINT_SECONDS)
         while self.state.step < self.n_steps and not self._out_of_patience():
             self._step()
             if self.state.step % self.order.steps_per_epoch == 0:
                 self._end_epoch()
-            if self.checkpoints is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                save_checkpoint(self.checkpoints, self.fingerprint, self.state, self.model, self.optimizer)
+            began = time.monotonic()
+            if self.checkpoints is not None and began - saved_at > pause:
+                save_checkpoint(
+                    self.checkpoints, self.fingerprint, self.state, self.model, self.optimizer, self.average
+                )
                 saved_at = time.monotonic()
+                pause = CHECKPOINT_SECONDS * max(1.0, (saved_at - began) / CHECKPOINT_COST)
         load_arrays(self.model, self.state.best_weights)
         self.model.eval()
         epochs = self.state.step // self.order.steps_per_epoch
@@ -155,13 +178,15 @@ class _Run:
                 buffer.copy_(before)
             raise
         self.stepper.step()
+        if self.average is not None:
+            self.average.update(self.model, step)
         for name, value in terms.items():
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value.detach()) * len(indices)
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value * len(indices)
         self.state.step += 1
         if self.progress is not None:
-            self.progress(self.state.step, self.n_steps, f"loss {float(terms['total'].detach()):.4g}")
+            self.progress(self.state.step, self.n_steps, f"loss {terms['total']:.4g}")
 
-    def _gradient(self, batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
+    def _gradient(self, batch: tuple[Tensor, ...]) -> dict[str, float]:
         """Terms of the loss, with the gradient of ``total`` left in the parameters; both are finite."""
         try:
             terms = self._loss(batch, torch_generator(self.seed, "loss", self.state.step))
@@ -169,13 +194,17 @@ class _Run:
             raise TrainingError(
                 f"training stopped before the update of step {self.state.step}: {error}"
             ) from None
-        self._refuse_non_finite({name: float(value.detach()) for name, value in terms.items()}, "")
         self.stepper.zero_grad()
         self.fabric.backward(terms["total"])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        if not torch.isfinite(norm):
-            raise TrainingError(self._explain("the gradient's norm", float(norm)))
-        return terms
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, norm)
+        *values, length = _numbers([*terms.values(), norm])
+        numbers = dict(zip(terms, values, strict=True))
+        self._refuse_non_finite(numbers, "")
+        if not math.isfinite(length):
+            raise TrainingError(self._explain("the gradient's norm", length))
+        return numbers
 
     def _loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Mapping[str, Tensor]:
         # Fabric wraps forward in its precision, but no other method on a single device.
@@ -202,12 +231,15 @@ class _Run:
         self._validate_epoch(epoch)
 
     def _validate_epoch(self, epoch: int) -> None:
-        values = self._validate()
-        self._refuse_non_finite(values, f" of the validation loss after epoch {epoch}")
-        self._log(epoch, "validation", values)
-        if values["total"] < self.state.best_value:
-            self.state.best_value, self.state.best_epoch = values["total"], epoch
-            self.state.best_weights = arrays_of(self.model)
+        with self.average.applied(self.model) if self.average else nullcontext():
+            values = self._validate()
+            self._refuse_non_finite(values, f" of the validation loss after epoch {epoch}")
+            self._log(epoch, "validation", values)
+            if values["total"] < self.state.best_value:
+                self.state.best_value, self.state.best_epoch = values["total"], epoch
+                self.state.best_weights = arrays_of(self.model)
+            if self.on_epoch is not None:
+                self.on_epoch(epoch, self.model)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -218,8 +250,8 @@ class _Run:
             batch = self._to_device(self.validation.rows(indices.numpy()))
             # The same noise at every epoch: epochs then differ by their weights alone.
             terms = self._loss(batch, torch_generator(self.seed, "validation loss", number))
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
+            for name, value in zip(terms, _numbers([*terms.values()]), strict=True):
+                sums[name] = sums.get(name, 0.0) + value * len(indices)
         return {name: total / len(self.validation) for name, total in sums.items()}
 
     def _log(self, epoch: int, split: str, values: Mapping[str, float]) -> None:
@@ -234,3 +266,10 @@ class _Run:
 
     def _to_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(self.fabric.to_device(tensor) for tensor in batch)
+
+
+def _numbers(values: Sequence[Tensor]) -> list[float]:
+    """Single numbers, read together: an accelerator finishes all its work before each reading."""
+    device = values[0].device
+    joined: list[float] = torch.cat([value.detach().reshape(1).to(device) for value in values]).tolist()
+    return joined
