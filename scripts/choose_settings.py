@@ -136,7 +136,7 @@ def mnist_layers() -> Questions:
 
 
 def cifar10_vqvae2() -> Questions:
-    """How one level and two are trained: rate, decay, commitment, and of two levels whatever else there is."""
+    """How one level and two are trained: rate, decay, commitment; of two, what else there is."""
     config = recipe("cifar10-vqvae2")
     questions: dict[str, tuple[RunConfig, Mapping[str, Sequence[str]]]] = {}
     for arm in ("two-levels", "one-level"):
@@ -163,6 +163,10 @@ def cifar10_vqvae2() -> Questions:
         "images not standardised": [f"{model}.spec.params.normalization=null"],
         "tokens of 8 numbers": [f"{model}.spec.params.latent_dim=8"],
         "tokens of 32 numbers": [f"{model}.spec.params.latent_dim=32"],
+        "64 bits in the top level": [
+            f"{model}.spec.params.layers.0.params.n_codes=16",
+            f"{model}.spec.params.layers.1.params.n_codes=512",
+        ],
     }
     return {**questions, "training of two-levels": (few, others)}
 

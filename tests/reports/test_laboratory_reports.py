@@ -213,7 +213,7 @@ def test_the_table_of_a_sweep_has_a_row_a_value_and_method():
 
 def test_findings_name_both_baselines_and_what_is_not_established(comprehensive):
     words = verdict_words(read_laboratory(comprehensive))
-    assert words[0].startswith("On the same batch and weights") and "3e-15" in words[0]
+    assert words[0].startswith("On the same samples and weights") and "3e-15" in words[0]
     assert any(w.startswith("ste-autograd has 1.0") and "higher error than pca-lloyd (" in w for w in words)
     assert any(w.startswith("ste-autograd has 2.0") and "than pca-lloyd-converged (" in w for w in words)
     assert any(w.startswith("No difference between rotation and pca-lloyd is established") for w in words)

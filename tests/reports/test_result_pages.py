@@ -102,7 +102,7 @@ def test_unequal_arms_carry_their_caution(results, build, tmp_path):
     info["arms"]["ema"]["configurations_tried"] = 1
     add(results, tmp_path, build["run"](tmp_path / "run", info=info, images=False))
     page = (tmp_path / "RESULTS.md").read_text()
-    assert "Caution, the two sides differ in configurations tried" in page
+    assert "Caution, the two differ in configurations tried" in page
 
 
 @pytest.mark.parametrize("name", ["../x", "A", ".hidden"])

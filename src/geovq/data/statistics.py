@@ -30,7 +30,7 @@ def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float
     deviation = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 0))
     if (deviation < 1e-6).any():
         raise DataError(
-            f"channel {int(deviation.argmin())} has the intensity {mean[deviation.argmin()]:g} in every pixel "
-            f"of {len(rows)} training images; expected channels that vary; leave out normalization"
+            f"channel {int(deviation.argmin())} has one intensity in every pixel of {len(rows)} training "
+            "images; expected channels that vary; leave out normalization"
         )
     return tuple(round(float(m), 6) for m in mean), tuple(round(float(d), 6) for d in deviation)

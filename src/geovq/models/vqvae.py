@@ -16,7 +16,6 @@ from geovq.models.reconstruction import Reconstruction, ReconstructionLoss
 from geovq.registry import build, with_seed
 from geovq.vq import Quantized, QuantizerLayer
 
-
 FLAT_TOKENS = (2, 4)
 
 

@@ -1,18 +1,17 @@
-"""The gradients derived by hand beside autograd's: the same weights, the same batch."""
+"""The gradients derived by hand beside autograd's: the same weights, the same samples."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from geovq.linear import LinearVQVAE, ste_autograd, ste_manual
-from geovq.linear.descent import batch_rows
 from geovq.linear.start import paired_start
 from geovq.pipeline.linear_trainings import Laboratory, points, train_linear
 from geovq.reports.laboratory_files import GradientCheck
 
 
 def check_gradients(run: Laboratory) -> list[GradientCheck]:
-    """Both gradients on a seed's first batch, at the weights that training starts from and ends with."""
+    """Both gradients on all of a seed's training samples, where training starts and where it ends."""
     checks = []
     for seed in run.config.seeds:
         X = points(run.config, seed, "train")
@@ -20,13 +19,12 @@ def check_gradients(run: Laboratory) -> list[GradientCheck]:
             "start": paired_start(X, run.config.m, run.config.K, seed),
             "trained": train_linear(run, "ste-autograd", seed)[1],
         }
-        batch = X[batch_rows(len(X), run.config.batch, seed, step=0)]
-        checks += [_compare(run, seed, name, model, batch) for name, model in models.items()]
+        checks += [_compare(run, seed, name, model, X) for name, model in models.items()]
     return checks
 
 
-def _compare(run: Laboratory, seed: int, name: str, model: LinearVQVAE, batch: Tensor) -> GradientCheck:
-    given = (model.W, model.E, batch, run.config.alpha, run.config.beta)
+def _compare(run: Laboratory, seed: int, name: str, model: LinearVQVAE, X: Tensor) -> GradientCheck:
+    given = (model.W, model.E, X, run.config.alpha, run.config.beta)
     by_hand, automatic = ste_manual.gradients(*given), ste_autograd.gradients(*given)
     return GradientCheck(
         seed,

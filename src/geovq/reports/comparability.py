@@ -19,14 +19,14 @@ class Check:
     """One condition of a fair comparison, what each side had, and whether it holds."""
 
     about: str
-    post_hoc: str
-    end_to_end: str
+    first: str
+    second: str
     holds: bool
 
 
 def comparability(records: Sequence[Record], info: RunInfo, contest: Contest) -> list[Check]:
     """The conditions under which the verdict between two arms means something."""
-    sides = (contest.post_hoc, contest.end_to_end)
+    sides = (contest.first, contest.second)
     test = [[r for r in records if r.arm == arm and r.split == "test"] for arm in sides]
     images = [sorted({r.n for r in rows}) for rows in test]
     seeds = [sorted({r.seed for r in rows}) for rows in test]
@@ -66,14 +66,14 @@ def comparability(records: Sequence[Record], info: RunInfo, contest: Contest) ->
     ]
 
 
-def caution(checks: Sequence[Check]) -> str:
-    """One line that names what the two sides were not given alike, or nothing."""
+def caution(checks: Sequence[Check], contest: Contest) -> str:
+    """One line that names what the two arms were not given alike, or nothing."""
     differing = [
-        f"{check.about} ({check.post_hoc} after the fact, {check.end_to_end} end to end)"
+        f"{check.about} ({check.first} for {contest.first}, {check.second} for {contest.second})"
         for check in checks
         if not check.holds
     ]
-    return f"Caution, the two sides differ in {'; '.join(differing)}." if differing else ""
+    return f"Caution, the two differ in {'; '.join(differing)}." if differing else ""
 
 
 def _nominal_bits(records: Sequence[Record], arm: str) -> float:

@@ -143,7 +143,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "run": run,
         "kinds": KIND_WORDS,
         "verdict": decision.text,
-        "caution": caution(checks),
+        "caution": caution(checks, contest) if contest else "",
         "checks": checks,
         "contest": contest,
         "n_seeds": len({r.seed for r in test}),

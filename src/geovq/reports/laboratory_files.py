@@ -38,7 +38,7 @@ class LinearTraining:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """The gradients by hand beside autograd's at one pair of weights, on one batch.
+    """The gradients by hand beside autograd's at one pair of weights, on all training samples of a seed.
 
     ``encoder`` and ``codebook`` are the largest absolute differences, relative to autograd's largest entry.
     """

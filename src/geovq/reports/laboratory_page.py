@@ -36,8 +36,6 @@ INTERVALS = (
     "Changes are paired: both methods on the same data at each seed, in percent of the other's error. "
     "Intervals are 95 % Student-t intervals over seeds; where one holds zero, no difference is established."
 )
-
-
 PUBLISHED_NOTE = (
     "Published: one seed, other data of the same distribution, against one start of Lloyd's algorithm. Two "
     "methods differ from those published under their names: that rotation is a projection, and that gradient "
@@ -99,7 +97,7 @@ def laboratory_sections(run: LaboratoryRun) -> list[Section]:
     """The parts that a run has ended, in the order of the page."""
     sections = []
     if run.checks:
-        caption = "Largest differences, the same batch and weights for both"
+        caption = "Largest differences, the same samples and weights for both"
         table = gradient_table(run.checks)
         sections.append(Section("gradients", "Gradients by hand and by autograd", table, caption))
     for part, heading in (("comparison", "Every method"), (CONVERGENCE, "Where the trainings end")):

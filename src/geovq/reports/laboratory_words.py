@@ -52,7 +52,7 @@ def gradient_words(checks: Sequence[GradientCheck]) -> list[str]:
         return []
     worst = max(max(check.encoder, check.codebook) for check in checks)
     return [
-        "On the same batch and weights the gradients derived by hand differ from autograd's by at most "
+        "On the same samples and weights the gradients derived by hand differ from autograd's by at most "
         f"{worst:.0e} of their largest entry, at {len(checks)} pairs of weights."
     ]
 

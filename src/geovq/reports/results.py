@@ -50,7 +50,9 @@ def results_markdown(content: Mapping[str, Any], where: str) -> str:
     info = read_info(content, where)
     cost = read_cost({**content["cost"], "schema": SCHEMA, "machine": content["machine"]}, where)
     decision = verdict(records, info.arms)
-    warning = caution(comparability(records, info, decision.contest)) if decision.contest else ""
+    warning = (
+        caution(comparability(records, info, decision.contest), decision.contest) if decision.contest else ""
+    )
     test = [record for record in records if record.split == "test"]
     n_images = " or ".join(rounded(n) for n in sorted({record.n for record in test}))
     parts = [

@@ -26,7 +26,7 @@ def shown_arms(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> list[t
     if len(ordered) <= MOST_ARMS:
         return ordered
     contest = verdict(records, arms).contest
-    best = [contest.post_hoc, contest.end_to_end] if contest else coded[:1]
+    best = [contest.first, contest.second] if contest else coded[:1]
     room = MOST_ARMS - len(ordered) + len(coded)
     chosen = set([*best, *(family.plain for family in families(records))][:room])
     others = [arm for arm in coded if arm not in chosen and not split_name(arm)[1]]

@@ -30,5 +30,5 @@ def summary(folder: Path) -> str:
     decision = verdict(run.records, arms)
     text += ["", decision.text]
     if run.info and decision.contest:
-        text.append(caution(comparability(run.records, run.info, decision.contest)))
+        text.append(caution(comparability(run.records, run.info, decision.contest), decision.contest))
     return "\n".join(text).rstrip()

@@ -1,6 +1,7 @@
 """The verdict in words: the best arm after the fact against the best arm end to end.
 
-Both are chosen on validation images and compared on test images, so the choice cannot flatter either.
+In a run of one kind alone it is the best arm against the next. Both are chosen on validation images and
+compared on test images, so the choice cannot flatter either.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from geovq.reports.run_files import KIND_WORDS, ArmInfo
 
 @dataclass(frozen=True)
 class Contest:
-    """The two arms that a verdict compares."""
+    """The two arms that a verdict compares: after the fact and end to end, or the two best of one kind."""
 
-    post_hoc: str
-    end_to_end: str
+    first: str
+    second: str
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,22 @@ class Verdict:
 
 def verdict(records: Sequence[Record], arms: Mapping[str, ArmInfo]) -> Verdict:
     """Which side has the lower test error, by how much, and how surely."""
-    best = {kind: _best_on_validation(records, arms, kind) for kind in ("post-hoc", "end-to-end")}
-    for kind, arm in best.items():
-        if arm is None:
-            return Verdict(f"No verdict: {_missing(arms, kind)}.", None)
-    contest = Contest(str(best["post-hoc"]), str(best["end-to-end"]))
-    errors = {arm: by_seed(records, arm, "mse", "test") for arm in (contest.post_hoc, contest.end_to_end)}
-    seeds = sorted(errors[contest.post_hoc].keys() & errors[contest.end_to_end].keys())
+    ranked = {kind: _by_validation(records, arms, kind) for kind in ("post-hoc", "end-to-end")}
+    absent = [kind for kind, found in ranked.items() if not found]
+    of_one_kind = next((found for found in ranked.values() if len(found) > 1), [])
+    if absent and not (of_one_kind and all(info.kind != absent[0] for info in arms.values())):
+        return Verdict(f"No verdict: {_missing(arms, absent[0])}.", None)
+    contest = Contest(*(of_one_kind[:2] if absent else (found[0] for found in ranked.values())))
+    errors = {arm: by_seed(records, arm, "mse", "test") for arm in (contest.first, contest.second)}
+    seeds = sorted(errors[contest.first].keys() & errors[contest.second].keys())
     if not seeds:
         return Verdict("No verdict: the two best arms have no seed with a test error in common.", contest)
     paired = {arm: [found[seed] for seed in seeds] for arm, found in errors.items()}
     return Verdict(_sentence(records, arms, paired), contest)
 
 
-def _best_on_validation(records: Sequence[Record], arms: Mapping[str, ArmInfo], kind: str) -> str | None:
+def _by_validation(records: Sequence[Record], arms: Mapping[str, ArmInfo], kind: str) -> list[str]:
+    """Arms of a kind, the lowest validation error first."""
     coded = {r.arm for r in records if r.bits is not None}
     errors = {
         arm: mean_interval(list(found.values())).mean
@@ -53,7 +56,7 @@ def _best_on_validation(records: Sequence[Record], arms: Mapping[str, ArmInfo], 
         if info.kind == kind and arm in coded and (found := by_seed(records, arm, "mse", "validation"))
     }
     # A tuned decoder that fell back to its start ties with its arm, and has had the rival's budget.
-    return min(errors, key=lambda arm: (errors[arm], -arms[arm].image_passes, arm)) if errors else None
+    return sorted(errors, key=lambda arm: (errors[arm], -arms[arm].image_passes, arm))
 
 
 def _missing(arms: Mapping[str, ArmInfo], kind: str) -> str:
