@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -34,8 +35,10 @@ from measuring import row, write_figures
 OUT = Path(__file__).with_suffix(".json")
 N_RUNS = 3
 N_CODES, LATENT_DIM, BLOCKS = 512, 16, 2
-FOLDER_SIZES, FOLDER_SIDE = (200, 2_000), 64
+FOLDER_SIZES, FOLDER_SIDE = (200, 2_000), 128
+N_SLOTS = (FOLDER_SIDE // 4) ** 2 + (FOLDER_SIDE // 8) ** 2
 MOST_GROWTH = 1.1
+MMAP_THRESHOLD = "262144"
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,15 @@ def main() -> None:
         OUT,
         title="Hierarchical VQ-VAEs by size and number of images",
         about=(
-            f"VQVAE2 with 64 channels, {BLOCKS} residual blocks and {N_CODES} codes of {LATENT_DIM} numbers a "
-            "level, learnt by moving averages, in float32 on one thread: two halvings before the bottom level, "
-            f"three at 1,024x1,024. Peak memory is that of a process of its own less its peak after imports; "
-            f"seconds are the processor's, medians of {N_RUNS} after a first one that also starts the codebook. "
-            f"Runs are of PNG files of {FOLDER_SIDE}x{FOLDER_SIDE}, a small VQVAE2 of two levels trained for "
-            "one epoch, all images encoded, and held-out ones decoded and measured."
+            f"VQVAE2 with 64 channels, {BLOCKS} residual blocks and {N_CODES} codes of {LATENT_DIM} numbers "
+            "a level, learnt by moving averages, in float32 on one thread: two halvings before the bottom "
+            "level, three at 1,024x1,024. Peak memory is that of a process of its own less its peak after "
+            f"imports; seconds are the processor's, medians of {N_RUNS} after a first one that also starts "
+            f"the codebook. Runs are of PNG files of {FOLDER_SIDE}x{FOLDER_SIDE}: a small VQVAE2 of two "
+            f"levels trained for one epoch, all images encoded to {N_SLOTS:,} codes, held-out ones decoded "
+            "and measured. Codes are held for all images, as int64, everything else by batch or chunk. By "
+            "default glibc keeps much of what is freed, the more the longer a run; with a fixed "
+            f"MALLOC_MMAP_THRESHOLD_ ({MMAP_THRESHOLD}) it returns large arrays at once."
         ),
         command="python benchmarks/vqvae2_memory.py",
         threads=1,
@@ -105,10 +111,12 @@ def main() -> None:
     )
 
 
-def child(*arguments: str) -> dict[str, float]:
-    """What a fresh process prints."""
+def child(*arguments: str, **environment: str) -> dict[str, float]:
+    """What a fresh process prints, with additions to the environment."""
     command = [sys.executable, __file__, *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    settings = {**os.environ, "GEOVQ_THREADS": "1", **environment}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=settings)
+    return json.loads(done.stdout)
 
 
 def measure(case: Case, job: str) -> None:
@@ -154,18 +162,25 @@ def median_seconds(call: Callable[[], Any]) -> float:
 
 
 def of_runs() -> list[dict[str, Any]]:
-    """Rows of runs on folders of few and of many images."""
-    peaks = {}
+    """Rows of runs on folders of few and of many images, by the way memory is given back."""
+    ways = {"": {}, ", fixed threshold": {"MALLOC_MMAP_THRESHOLD_": MMAP_THRESHOLD}}
+    few, many = FOLDER_SIZES
+    rows = []
     with tempfile.TemporaryDirectory() as parent:
         for n in FOLDER_SIZES:
-            images = Path(parent) / f"images-{n}"
-            write_images(images, n)
-            peaks[n] = child("--folder", str(images), str(Path(parent) / f"run-{n}"))["peak_mb"]
-    few, many = FOLDER_SIZES
-    return [
-        *(row(f"a run on a folder of {n:,} images: peak memory", peak, "MB") for n, peak in peaks.items()),
-        row(f"  that of {many:,} over that of {few:,}", peaks[many] / peaks[few], "", MOST_GROWTH),
-    ]
+            write_images(Path(parent) / f"images-{n}", n)
+        for number, (way, environment) in enumerate(ways.items()):
+            peaks = {
+                n: child("--folder", f"{parent}/images-{n}", f"{parent}/run-{n}-{number}", **environment)
+                for n in FOLDER_SIZES
+            }
+            small, large = (peaks[n]["peak_mb"] for n in FOLDER_SIZES)
+            rows += [
+                row(f"a run on a folder of {few:,} images: peak memory{way}", small, "MB"),
+                row(f"  of {many:,} images", large, "MB"),
+                row("  the second over the first", large / small, "", MOST_GROWTH),
+            ]
+    return [*rows, row(f"codes of {many - few:,} more images", 8e-6 * N_SLOTS * (many - few), "MB")]
 
 
 def write_images(folder: Path, n: int) -> None:
@@ -180,9 +195,8 @@ def write_images(folder: Path, n: int) -> None:
 def measure_run(images: Path, out: Path) -> None:
     """Print the peak memory of a run on a folder of images, up to its evaluation."""
     before = peak_mb()
-    n_codes, side = 64, FOLDER_SIDE // 4
     params = {
-        "layers": [{"kind": "ema", "params": {"n_codes": n_codes}}] * 2,
+        "layers": [{"kind": "ema", "params": {"n_codes": 64}}] * 2,
         "latent_dim": 8,
         "widths": [16, 16],
         "blocks": 1,
@@ -191,7 +205,7 @@ def measure_run(images: Path, out: Path) -> None:
     config = RunConfig(
         recipe="vqvae2-memory",
         data=DataConfig(f"folder:{images}"),
-        bits=6.0 * (side**2 + (side // 2) ** 2),
+        bits=6.0 * N_SLOTS,
         models={"vqvae2": ModelConfig(Spec("vqvae2", params), TrainConfig(epochs=1, batch_size=32))},
         arms=(ArmConfig("vqvae2", "vqvae2"),),
         prior=None,

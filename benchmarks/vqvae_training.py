@@ -9,7 +9,10 @@ which takes as long. Writes benchmarks/vqvae_training.json.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -28,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geovq.config import DataConfig, ModelConfig, Spec, TrainConfig
-from geovq.data import BatchOrder, ImageSet, channel_statistics, image_set, load, to_bytes
+from geovq.data import BatchOrder, ImageSet, channel_statistics, chunks_of, image_set, load, to_bytes
 from geovq.models.vqvae import VQVAE
 from geovq.models.weights import arrays_of
 from geovq.pipeline.autoencoders import with_normalization
@@ -94,12 +97,18 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description="Time the training of a VQ-VAE beside a plain loop.")
     parser.add_argument("--data", default="", help="images of 32x32 such as cifar-bin:PATH, instead of noise")
+    parser.add_argument("--compare", choices=PRECISIONS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     set_threads(1)
     pixels = real_pixels(arguments.data) if arguments.data else noise()
+    if arguments.compare:
+        print(json.dumps(compared(pixels, arguments.compare)))
+        return
     images = image_set(pixels)
     rows = [figure for precision in PRECISIONS for figure in profiled(images, precision)]
-    rows += [figure for precision in PRECISIONS for figure in compared(pixels, precision)]
+    for precision in PRECISIONS:
+        command = [sys.executable, __file__, "--data", arguments.data, "--compare", precision]
+        rows += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     config = recipe_model().train
     kind = "photographs" if arguments.data else "images of noise"
     write_figures(
@@ -111,9 +120,10 @@ def main() -> None:
             "over the epoch whose time is given, validation left out. The plain loop "
             "(benchmarks/plain_vqvae.py) has the same encoder, decoder, optimizer and precision, PyTorch's "
             "loader over images decoded one by one, and the textbook quantizer in float32; both loops step "
-            f"in turn, medians of {N_STEPS - 1}. Seconds are the processor's, which other work changes less "
-            "than the clock's and which are equal on a quiet machine; those of writing a checkpoint, median "
-            "of 5, are the clock's."
+            f"in turn, medians of {N_STEPS - 1}, in a process of their own for each precision: what the "
+            "textbook's large arrays cost depends on what a process allocated before. Seconds are the "
+            "processor's, which other work changes less than the clock's and which are equal on a quiet "
+            "machine; those of writing a checkpoint, median of 5, are the clock's."
         ),
         command="python benchmarks/vqvae_training.py --data cifar-bin:PATH",
         threads=1,
@@ -124,7 +134,13 @@ def main() -> None:
 def real_pixels(source: str) -> np.ndarray:
     """Training and validation images of a data source, uint8 (N, 3, 32, 32)."""
     splits = load(DataConfig(source))
-    return np.concatenate([to_bytes(part.images(slice(None))) for part in (splits.train, splits.validation)])
+    return np.concatenate(
+        [
+            to_bytes(part.images(rows))
+            for part in (splits.train, splits.validation)
+            for rows in chunks_of(part)
+        ]
+    )
 
 
 def noise() -> np.ndarray:

@@ -136,7 +136,7 @@ def mnist_layers() -> Questions:
 
 
 def cifar10_vqvae2() -> Questions:
-    """How one level and two are trained: rate, decay, commitment; of two, what else there is."""
+    """How one level and two are trained: rate, decay, commitment, clipping; of two what else there is."""
     config = recipe("cifar10-vqvae2")
     questions: dict[str, tuple[RunConfig, Mapping[str, Sequence[str]]]] = {}
     for arm in ("two-levels", "one-level"):
@@ -148,21 +148,19 @@ def cifar10_vqvae2() -> Questions:
         rates = {str(r): [f"models.{arm}.train.learning_rate={r}"] for r in (1e-3, 2e-3, 4e-3)}
         decays = {str(d): [f"{level}.decay={d}" for level in levels] for d in (0.9, 0.95, 0.99)}
         weights = {str(w): [f"{level}.commitment={w}" for level in levels] for w in (1.0, 4.0)}
+        bounds = {str(c): [f"models.{arm}.train.clip_norm={c}"] for c in (10, 50)}
         questions |= {
             f"learning rate of {arm}": (few, rates),
             f"decay of {arm}": (few, decays),
             f"commitment of {arm}": (few, weights),
+            f"gradient norm of {arm}": (few, bounds),
         }
     few, model = shorter(config, ["two-levels"], epochs=LEVEL_EPOCHS), "models.two-levels"
     others = {
         "weights averaged, decay 0.99": [f"{model}.train.ema_decay=0.99"],
         "weights averaged, decay 0.998": [f"{model}.train.ema_decay=0.998"],
-        "gradient clipped at 10": [f"{model}.train.clip_norm=10"],
-        "gradient clipped at 50": [f"{model}.train.clip_norm=50"],
         "float32": [f"{model}.train.precision=float32"],
         "images not standardised": [f"{model}.spec.params.normalization=null"],
-        "tokens of 8 numbers": [f"{model}.spec.params.latent_dim=8"],
-        "tokens of 32 numbers": [f"{model}.spec.params.latent_dim=32"],
         "64 bits in the top level": [
             f"{model}.spec.params.layers.0.params.n_codes=16",
             f"{model}.spec.params.layers.1.params.n_codes=512",

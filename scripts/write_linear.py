@@ -72,7 +72,7 @@ def claim_table(methods: Rows, gradients: Rows) -> str:
         ["---", "---"],
         [
             "manual STE is autograd within 1.4 %",
-            f"gradients differ by at most {worst:.0e} of the largest entry, at {len(gradients)} pairs of "
+            f"gradients differ by at most {worst:.0g} of the largest entry, at {len(gradients)} pairs of "
             f"weights; errors on fresh points by {manual} %",
         ],
         ["STE and rotation differ by 0.02 %", f"rotation trick against STE, fresh points: {rotation} %"],

@@ -36,7 +36,9 @@ MAPS = {  # of two runs with an arm of the same name the later counts
 Values = Mapping[str, Sequence[float]]
 
 
-def measured(root: Path, name: str) -> dict[str, dict[str, list[float]]]:
+def measured(
+    root: Path, name: str, columns: Mapping[str, str] = COLUMNS
+) -> dict[str, dict[str, list[float]]]:
     """Test values of every arm of ``results/NAME.json``, by metric, one a seed."""
     path = root / "results" / f"{name}.json"
     records: Sequence[Record] = records_from_json(read_json(path), str(path))
@@ -44,17 +46,17 @@ def measured(root: Path, name: str) -> dict[str, dict[str, list[float]]]:
     for record in records:
         if record.split == "test":
             of_arm = values.setdefault(record.arm, {})
-            for metric in COLUMNS:
+            for metric in columns:
                 if metric in record.values:
                     of_arm.setdefault(metric, []).append(record.values[metric])
     return values
 
 
-def layer_table(arms: Mapping[str, Values]) -> str:
+def layer_table(arms: Mapping[str, Values], columns: Mapping[str, str] = COLUMNS) -> str:
     """A row an arm, in order of its error."""
-    lines = [["arm", *COLUMNS.values(), "seeds"], ["---", *["---:"] * (len(COLUMNS) + 1)]]
+    lines = [["arm", *columns.values(), "seeds"], ["---", *["---:"] * (len(columns) + 1)]]
     for arm, values in sorted(arms.items(), key=lambda item: mean_interval(item[1]["mse"]).mean):
-        cells = [_cell(values.get(metric, ())) for metric in COLUMNS]
+        cells = [_cell(values.get(metric, ())) for metric in columns]
         lines.append([f"`{arm}`", *cells, str(len(values["mse"]))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -71,7 +71,7 @@ def register(family: str, kind: str, target: str) -> None:
 
 
 def resolve(family: str, kind: str) -> Any:
-    """The class or function behind ``kind``. Raises ``ConfigError`` with the nearest name if there is none."""
+    """The class or function behind ``kind``; ``ConfigError`` with the nearest name if there is none."""
     kinds = FAMILIES[family]
     if kind not in kinds:
         raise ConfigError(unknown_name(family, kind, kinds))

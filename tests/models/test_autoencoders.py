@@ -288,5 +288,5 @@ def test_the_vqvae_can_minimise_the_squared_error(digits):
 
 def test_an_unknown_reconstruction_loss_is_refused():
     layer = {"kind": "ema", "params": {"n_codes": 16}}
-    with pytest.raises(ConfigError, match="unknown reconstruction 'l1'; .*bce, logistic, mse"):
+    with pytest.raises(ConfigError, match=r"unknown reconstruction 'l1'; .*bce, logistic, mse"):
         VQVAE((1, 8, 8), layer, latent_dim=8, widths=(8, 16), reconstruction="l1")

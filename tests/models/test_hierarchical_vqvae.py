@@ -17,7 +17,7 @@ from geovq.models.vqvae2 import VQVAE2, level_names
 from geovq.models.weights import n_parameters
 from geovq.registry import build, check
 from geovq.seeding import seeded_weights, torch_generator
-from geovq.vq import FSQ, EMAVQ, RotationVQ
+from geovq.vq import EMAVQ, FSQ, RotationVQ
 
 LAYERS = {
     "vq": {"kind": "vq", "params": {"n_codes": 8}},
@@ -46,6 +46,7 @@ LAYERS = {
     },
 }
 EMA = LAYERS["ema"]
+RANDOM = {"kind": "ema", "params": {"n_codes": 8, "start": "random"}}
 
 
 def images(n: int = 16, image_shape=(1, 16, 8)) -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_images_of_any_sides_that_the_strides_divide_pass_through(
 ):
     factor = 2 ** (n_widths + n_levels - 1)
     shape = (channels, height * factor, width * factor)
-    model = made([EMA] * n_levels, shape, widths=[5, 6][:n_widths], blocks=blocks)
+    model = made([RANDOM] * n_levels, shape, widths=[5, 6][:n_widths], blocks=blocks)
     assert [(grid.height, grid.width) for grid in model.grids] == [
         (height * 2**level, width * 2**level) for level in range(n_levels)
     ]
@@ -128,7 +129,8 @@ def test_reconstructions_are_decoded_from_codes_to_the_last_bit(kind, n_levels):
             grid.layer.lookup(codes) for grid, codes in zip(model.grids, codes_of(model, given), strict=True)
         ]
         assert torch.equal(model.decode(vectors), reconstructed)
-    assert any(len(codes.flatten(0, 1).unique(dim=0)) > 1 for codes in codes_of(model, given))
+    # Untrained, all latents are nearest to one of SimVQ's random codes.
+    assert kind == "simvq" or any(len(c.flatten(0, 1).unique(dim=0)) > 1 for c in codes_of(model, given))
 
 
 @pytest.mark.parametrize("n_levels", [1, 2, 3])
@@ -153,7 +155,7 @@ def test_an_estimator_passes_gradients_from_a_level_to_those_above(kind):
     model = made([LAYERS[kind]] * 3, latent_dim=2)
     model.loss((images(),), torch_generator(0, "start"))
     model.zero_grad()
-    levels, state = model.quantize(images())
+    _, state = model.quantize(images())
     state.square().sum().backward()
     of_top = [parameter.grad for parameter in model.heads[0].parameters()]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in of_top)
@@ -178,9 +180,7 @@ def test_a_level_depends_on_the_codes_of_those_above(changed):
     with torch.no_grad():
         model.grids[changed].layer.codebook.add_(5 * model.grids[changed].layer.codebook)
     after, _ = model.quantize(images())
-    moved = [
-        not torch.equal(old.tokens, new.tokens) for old, new in zip(before, after, strict=True)
-    ]
+    moved = [not torch.equal(old.tokens, new.tokens) for old, new in zip(before, after, strict=True)]
     assert moved == [level > changed for level in range(3)]
 
 
@@ -249,19 +249,16 @@ def test_every_level_may_have_a_layer_of_its_own():
 
 
 def test_layers_start_apart_and_follow_the_seed():
-    random = {"kind": "ema", "params": {"n_codes": 8, "start": "random"}}
     books = [
-        [grid.layer.codebook.clone() for grid in made([random] * 2, seed=seed).grids] for seed in (0, 0, 7)
+        [grid.layer.codebook.clone() for grid in made([RANDOM] * 2, seed=seed).grids] for seed in (0, 0, 7)
     ]
     assert not torch.equal(*books[0])
     assert all(torch.equal(one, again) for one, again in zip(books[0], books[1], strict=True))
     assert not any(torch.equal(one, other) for one in books[0] for other in books[2])
 
 
-@pytest.mark.xfail(strict=True, reason="seed + level: level 1 of seed 0 has the draws of level 0 of seed 1")
 def test_runs_of_neighbouring_seeds_share_no_draws():
-    random = {"kind": "ema", "params": {"n_codes": 8, "start": "random"}}
-    first, second = ([g.layer.codebook for g in made([random] * 3, seed=seed).grids] for seed in (0, 1))
+    first, second = ([g.layer.codebook for g in made([RANDOM] * 3, seed=seed).grids] for seed in (0, 1))
     assert not any(torch.equal(one, other) for one in first for other in second)
 
 

@@ -133,5 +133,7 @@ def test_an_unknown_kind_is_refused_by_the_class_and_in_a_config(name):
     with pytest.raises(ConfigError, match="unknown reconstruction 'mae'; did you mean 'mse'"):
         error_of("mae", decoder)
     spec = Spec(name, {**MODELS[name], "reconstruction": "mae"})
-    with pytest.raises(ConfigError, match=r'params\.reconstruction\' is "mae"; expected one of bce, mse, log'):
+    with pytest.raises(
+        ConfigError, match=r'params\.reconstruction\' is "mae"; expected one of bce, mse, log'
+    ):
         check("model", spec, ("image_shape",))

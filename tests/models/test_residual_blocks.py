@@ -44,7 +44,7 @@ def blocks_of(module: nn.Module) -> list[ResidualBlock]:
 
 
 def by_hand(maps: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    """A block from its definition: every pixel's sum over its 3x3 neighbours, then a matrix on every pixel."""
+    """A block from its definition: sums over 3x3 neighbours, then a matrix a pixel."""
     n, _, height, width = maps.shape
     padded = F.pad(maps.clamp(min=0), (1, 1, 1, 1))
     hidden = weights["layers.1.bias"][None, :, None, None].repeat(n, 1, height, width)

@@ -77,7 +77,7 @@ def test_all_remedies_together_are_in_order(splits: ImageSplits) -> None:
             ["arms.product.quantizer.params.n_groups=0"],
             "arm 'product': .*n_groups|arm 'product': .*alphabets",
         ),
-        (["arms.pullback.quantizer.params.n_codes=2000"], "arm 'pullback': 4 tokens with alphabets"),
+        (["arms.pullback.quantizer.params.n_codes=2000"], "arm 'pullback': 2x2 tokens with alphabets"),
         (["arms.decoded-kmeans.quantizer.params.n_codes=2000"], "2000 codes for 1197 points"),
         (["arms.residual.name=a/b"], "name 'a/b' cannot be a folder's; expected letters"),
         (["arms.residual.name=+tuned"], r"name '\+tuned' cannot be a folder's"),

@@ -179,7 +179,7 @@ def test_what_was_done_is_said(described: dict) -> None:
     residual = f"residual (n_codes 16, n_levels 2, beam 8) {on}, 1x1 tokens"
     rounds = f"{residual}; decoder and codebook tuned on its codes in 2 rounds"
     scalar = f"scalar (n_codes 2, allotment kl) {on}, 1x1 tokens"
-    ema = "vqvae, trained with its own layer"
+    ema = "vqvae, trained end to end"
     pullback = f"pullback (n_codes 4) {on}, 2x2 tokens"
     assert about == {
         "continuous": "posterior means of vae, not quantized",

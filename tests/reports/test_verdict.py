@@ -124,7 +124,7 @@ def test_the_words_agree_with_the_paired_interval(pairs):
 
 
 def test_a_run_of_one_kind_compares_its_two_best():
-    arms = {name: ARMS["ema"] for name in ("one", "two", "three")}
+    arms = dict.fromkeys(("one", "two", "three"), ARMS["ema"])
     errors = {"one": [0.02, 0.021], "two": [0.01, 0.0105], "three": [0.03, 0.03]}
     records = [r for arm, found in errors.items() for seed, e in enumerate(found) for r in record(arm, seed, e)]
     found = verdict(records, arms)
@@ -133,7 +133,7 @@ def test_a_run_of_one_kind_compares_its_two_best():
 
 
 def test_the_two_best_of_one_kind_are_chosen_on_validation_images():
-    arms = {name: ARMS["residual"] for name in ("one", "two", "three")}
+    arms = dict.fromkeys(("one", "two", "three"), ARMS["residual"])
     records = [
         *record("one", 0, 0.5, validation=0.01),
         *record("two", 0, 0.1, validation=0.02),

@@ -14,8 +14,7 @@ from geovq.errors import ConfigError, CorruptArtifactError, InputError
 from geovq.models.weights import arrays_of
 from geovq.quantizers import KMeansQuantizer
 from geovq.storage.artifact import CONFIG, TENSORS, load_artifact, save_artifact, seal
-from geovq.tokenizer import Autoencoder, LatentTokenizer
-from geovq.tokenizer import image_module
+from geovq.tokenizer import Autoencoder, LatentTokenizer, image_module
 from geovq.vq import EMAVQ
 
 

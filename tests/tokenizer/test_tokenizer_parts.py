@@ -15,8 +15,7 @@ from geovq.errors import CorruptArtifactError, InputError
 from geovq.geometry import pullback_metrics
 from geovq.models.cut import cut
 from geovq.models.weights import arrays_of, load_arrays
-from geovq.tokenizer import LatentMap, LatentTokenizer, mean_pullback_map
-from geovq.tokenizer import image_module
+from geovq.tokenizer import LatentMap, LatentTokenizer, image_module, mean_pullback_map
 from geovq.tokenizer.mapped_decoder import MappedDecoder
 from geovq.tokenizer.vectors import CodeVectors, codebooks
 

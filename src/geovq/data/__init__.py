@@ -5,13 +5,11 @@ from geovq.data.batches import BatchOrder
 from geovq.data.images import ImageSet, chunks_of, to_bytes
 from geovq.data.sources import load
 from geovq.data.splits import ImageSplits
-from geovq.data.statistics import channel_statistics
 
 __all__ = [
     "BatchOrder",
     "ImageSet",
     "ImageSplits",
-    "channel_statistics",
     "chunks_of",
     "image_set",
     "load",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from geovq.data.images import ImageSet, ImageStore
+from geovq.data.statistics import channel_statistics
 from geovq.errors import DataError
 from geovq.seeding import numpy_generator
 from geovq.storage.artifact import fingerprint
@@ -35,6 +37,11 @@ class ImageSplits:
     test: ImageSet
     n_classes: int
     fingerprint: str
+
+    @cached_property
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every channel of the training images; see ``data.statistics``."""
+        return channel_statistics(self.train)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -120,9 +120,9 @@ def pixel_distances(decoded: np.ndarray, images: np.ndarray) -> tuple[Tensor, Te
 
 
 def is_eight_bit(images: ImageSet) -> bool:
-    """Whether images have bits/dim: all values of the first chunk are multiples of 1/255 up to rounding."""
-    levels = torch.from_numpy(images.images(chunks_of(images)[0])).double() * 255
-    return _near(levels, levels.round())
+    """Whether images have bits/dim: all values are multiples of 1/255 up to rounding."""
+    chunks = (torch.from_numpy(images.images(rows)).double() * 255 for rows in chunks_of(images))
+    return all(_near(levels, levels.round()) for levels in chunks)
 
 
 def posterior_sample(mean: np.ndarray, sigma: np.ndarray, seed: int, split: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from geovq.models.normalization import ChannelNormalization, Normalization
 from geovq.models.reconstruction import Reconstruction, ReconstructionLoss
 from geovq.models.residual import residual_stack
 from geovq.registry import build, with_seed
+from geovq.seeding import derive_seed
 from geovq.vq import Quantized, QuantizerLayer
 
 
@@ -86,12 +87,7 @@ class VQVAE2(ImageModel):
             for level in range(n_levels)
         )
         self.layers = nn.ModuleList(
-            build(
-                "layer",
-                with_seed("layer", from_json(Spec, layer, f"layers.{level}"), seed + level),
-                dim=latent_dim,
-            )
-            for level, layer in enumerate(layers)
+            _layer(layer, level, latent_dim, seed) for level, layer in enumerate(layers)
         )
         self.upsamplers = nn.ModuleList(
             nn.Sequential(
@@ -123,7 +119,7 @@ class VQVAE2(ImageModel):
     def loss(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
         """Reconstruction and quantizer losses of images (N, C, H, W), each per image, and the layers' stats.
 
-        A layer's stats are named after its level, as ``top.batch_perplexity``.
+        Of several levels a layer's stats are named after its own, as ``top.batch_perplexity``.
         """
         (images,) = batch
         levels, state = self.quantize(images)
@@ -132,7 +128,8 @@ class VQVAE2(ImageModel):
         stats: dict[str, Tensor] = {}
         for grid, (_, quantized) in zip(self.grids, levels, strict=True):
             losses.append(quantized.loss * (grid.height * grid.width))
-            stats |= {f"{grid.name}.{stat}": value for stat, value in quantized.stats.items()}
+            prefix = f"{grid.name}." if len(levels) > 1 else ""
+            stats |= {f"{prefix}{stat}": value for stat, value in quantized.stats.items()}
         commitment = torch.stack(losses).sum()
         return {"total": error + commitment, name: error, "commitment": commitment, **stats}
 
@@ -170,6 +167,14 @@ class VQVAE2(ImageModel):
     def _from_above(self, level: int, state: Tensor | None) -> list[Tensor]:
         """What the quantized levels above decode to, in the sides of ``level``; nothing for the coarsest."""
         return [] if state is None else [self.upsamplers[level - 1](state)]
+
+
+def _layer(layer: Mapping[str, Any], level: int, dim: int, seed: int) -> QuantizerLayer:
+    spec = from_json(Spec, layer, f"layers.{level}")
+    built: QuantizerLayer = build(
+        "layer", with_seed("layer", spec, derive_seed(seed, "VQVAE2 level", level)), dim=dim
+    )
+    return built
 
 
 def level_names(n_levels: int) -> tuple[str, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geovq.config import Spec, to_json
-from geovq.data import ImageSet, channel_statistics, chunks_of
+from geovq.data import ImageSplits, chunks_of
 from geovq.models.model import AutoencoderModel, ImageModel
 from geovq.models.weights import arrays_of, load_arrays
 from geovq.pipeline.context import SPLITS, Context
@@ -89,19 +88,14 @@ def new_model(run: Context, name: str, seed: int) -> ImageModel:
 def model_spec(run: Context, name: str, seed: int) -> Spec:
     """The architecture of one of the run's models, with the numbers that its training images give."""
     spec = with_seed("model", run.config.models[name].spec, seed)
-    return with_normalization(spec, run.splits.train)
+    return with_normalization(spec, run.splits)
 
 
-def with_normalization(spec: Spec, images: ImageSet) -> Spec:
+def with_normalization(spec: Spec, splits: ImageSplits) -> Spec:
     """``spec`` with the statistics of training images where its normalization is ``train``."""
     if spec.params.get("normalization") != "train":
         return spec
-    return Spec(spec.kind, {**spec.params, "normalization": [list(row) for row in _statistics(images)]})
-
-
-@lru_cache(maxsize=4)
-def _statistics(images: ImageSet) -> tuple[tuple[float, ...], ...]:
-    return channel_statistics(images)
+    return Spec(spec.kind, {**spec.params, "normalization": [list(row) for row in splits.channel_statistics]})
 
 
 def trained_model(run: Context, name: str, seed: int) -> ImageModel:

@@ -71,7 +71,7 @@ def _naming(what: str) -> Iterator[None]:
 def _first_batch(model: ModelConfig, splits: ImageSplits) -> ImageModel:
     check("model", model.spec, ("image_shape",))
     with seeded_weights(0, "check"):
-        spec = with_normalization(model.spec, splits.train)
+        spec = with_normalization(model.spec, splits)
         built: ImageModel = build("model", spec, image_shape=splits.image_shape)
     images = torch.from_numpy(splits.train.images(slice(0, model.train.batch_size)))
     with torch.no_grad():
@@ -109,8 +109,8 @@ def _check_hierarchical_arm(arm: Arm, model: ImageModel) -> CodeLayout:
     for name in ("tokens", "tune", "aware", "latent_map"):
         if getattr(arm.config, name) is not None:
             raise ConfigError(
-                f"'{name}' is set, and its model '{arm.config.model}' has {len(model.grids)} grids of codes; "
-                "expected a model of one latent; leave it out"
+                f"'{name}' is set, and its model '{arm.config.model}' is hierarchical; expected a model of "
+                "one latent, such as a vqvae; leave it out"
             )
     return layout_of_grids(model.grids)
 

@@ -18,7 +18,7 @@ from geovq.data import to_bytes
 from geovq.models.cut import cut
 from geovq.pipeline.arms import Arm
 from geovq.pipeline.context import Context
-from geovq.pipeline.tokenizers import arm_inputs, codes_of, latent_chunks, load_latent_tokenizer
+from geovq.pipeline.tokenizers import arm_inputs, codes_of, latent_chunks, load_tokenizer
 from geovq.storage.artifact import save_artifact
 from geovq.tokenizer.latent import LatentTokenizer
 
@@ -55,8 +55,10 @@ class CodeTables:
         return mean
 
 
-def draw_atlas(run: Context, arm: Arm, seed: int) -> Path:
+def draw_atlas(run: Context, arm: Arm, seed: int) -> Path | None:
     """Every shown code of an arm decoded alone, and test images that use it, as one artefact.
+
+    None for an arm whose tokenizer is hierarchical: its codes do not stand for vectors of one latent.
 
     Tensors of each level l: ``l.codes`` int64 (n,), the codes shown, most used by test images first;
     ``l.tiles`` uint8 (n, C, H, W), each decoded alone: the image, or where one code changes little of it the
@@ -67,8 +69,12 @@ def draw_atlas(run: Context, arm: Arm, seed: int) -> Path:
     of intensity that is shown as black or white, or null where the tiles are images.
     """
 
+    tokenizer = load_tokenizer(run, arm, seed)
+    if not isinstance(tokenizer, LatentTokenizer):
+        return None
+
     def make(folder: Path, _: Path) -> None:
-        config, tensors = _atlas(run, arm, seed)
+        config, tensors = _atlas(run, arm, seed, tokenizer)
         save_artifact(folder, {"kind": "atlas", "arm": arm.name, **config}, tensors)
 
     path = run.arm_path("atlas", arm, seed)
@@ -149,8 +155,9 @@ def share_of_images(codes: np.ndarray, n_codes: int) -> np.ndarray:
     return np.bincount(pairs % n_codes, minlength=n_codes) / len(codes)
 
 
-def _atlas(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    tokenizer = load_latent_tokenizer(run, arm, seed)
+def _atlas(
+    run: Context, arm: Arm, seed: int, tokenizer: LatentTokenizer
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     stored = codes_of(run, arm, seed)
     (grid,) = stored.layout.grids
     tables = code_tables(tokenizer, stored.splits["train"])

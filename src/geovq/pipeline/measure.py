@@ -34,10 +34,8 @@ from geovq.pipeline.tokenizers import (
     load_latent_tokenizer,
     load_tokenizer,
 )
-from geovq.quantizers import FittedQuantizer
 from geovq.storage.artifact import load_artifact, save_artifact
 from geovq.tokenizer.autoencoder import Autoencoder
-from geovq.tokenizer.hierarchical import HierarchicalTokenizer
 from geovq.tokenizer.loading import AnyTokenizer
 
 N_PICTURES = 16
@@ -160,16 +158,14 @@ def _latent_errors(
     run: Context, arm: Arm, seed: int, split: str, tokenizer: AnyTokenizer, codes: np.ndarray
 ) -> tuple[float, float | None]:
     """Squared error of an image's quantized latents, and the loss of the layer, where one finds the codes."""
-    distortion, commitment = 0.0, 0.0
-    layered = isinstance(tokenizer, HierarchicalTokenizer) or not isinstance(
-        tokenizer.quantizer, FittedQuantizer
-    )
+    distortion, losses = 0.0, []
     for rows, mean, _ in latent_chunks(run, arm, seed, split):
         errors = tokenizer.lookup(codes[rows]) - mean
         distortion += float(np.square(errors, dtype=np.float64).sum())
-        if layered:
-            commitment += tokenizer.layer_loss(mean) * len(mean)
-    return distortion / len(codes), commitment / len(codes) if layered else None
+        loss = tokenizer.layer_loss(mean)
+        if loss is not None:
+            losses.append(loss * len(mean))
+    return distortion / len(codes), sum(losses) / len(codes) if losses else None
 
 
 def _reconstruct(

@@ -23,7 +23,7 @@ from geovq.pipeline.latent_paths import draw_paths, models_with_paths
 from geovq.pipeline.level_pictures import draw_levels
 from geovq.pipeline.measure import evaluate_arm, records_of
 from geovq.pipeline.stages import Stages, Tell
-from geovq.pipeline.tokenizers import codes_of, encode_images, make_tokenizer
+from geovq.pipeline.tokenizers import encode_images, make_tokenizer
 from geovq.reports import write_report
 from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.atomic import write_json
@@ -99,8 +99,7 @@ def _evaluate(run: Context, command: str) -> None:
     records = _write_metrics(run)
     best = best_arms(run, records)
     for arm in best:
-        if len(codes_of(run, arm, run.config.seeds[0]).layout.grids) == 1:
-            draw_atlas(run, arm, run.config.seeds[0])  # the seed that the report shows
+        draw_atlas(run, arm, run.config.seeds[0])  # the seed that the report shows
     for arm in run.arms:
         if arm.kind == END_TO_END:
             draw_levels(run, arm, run.config.seeds[0])

@@ -20,7 +20,6 @@ from geovq.seeding import set_threads, threads_wanted
 from geovq.storage.atomic import storage_errors, write_bytes
 from geovq.tokenizer.codes import StoredCodes, save_codes
 from geovq.tokenizer.finetune import tokenizer_codes
-from geovq.tokenizer.latent import LatentTokenizer
 from geovq.tokenizer.loading import AnyTokenizer, from_pretrained
 
 
@@ -61,7 +60,7 @@ def evaluate(folder: Path, data: DataConfig) -> dict[str, float]:
     measured = evaluate_reconstruction(splits.test, lambda rows: tokenizer.decode(codes[rows]))
     use = codebook_use(usage_counts(tokenizer.layout, codes))
     rate = {"bits_nominal": tokenizer.layout.bits}
-    if not (isinstance(tokenizer, LatentTokenizer) and tokenizer.encodes_slowly):
+    if not tokenizer.encodes_slowly:
         rate = code_rate(tokenizer.layout, tokenizer_codes(tokenizer, splits.train), codes)
     return {**measured.values, **rate, **use}
 

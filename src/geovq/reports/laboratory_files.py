@@ -40,7 +40,8 @@ class LinearTraining:
 class GradientCheck:
     """The gradients by hand beside autograd's at one pair of weights, on all training samples of a seed.
 
-    ``encoder`` and ``codebook`` are the largest absolute differences, relative to autograd's largest entry.
+    ``encoder`` and ``codebook`` are the largest differences on W and on E, relative to the largest entry of
+    autograd's gradient on either.
     """
 
     seed: int

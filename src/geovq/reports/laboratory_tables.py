@@ -68,7 +68,9 @@ def sweep_table(config: LaboratoryConfig, part: str, trainings: Sequence[LinearT
 
 def gradient_table(checks: Sequence[GradientCheck]) -> Table:
     """One row a pair of weights: the largest relative difference over seeds of either gradient."""
-    about = "Largest difference between the gradient by hand and autograd's, relative to its largest entry."
+    about = (
+        "Largest difference of the two gradients, relative to the largest entry of both parts of autograd's."
+    )
     columns = (Column("on W", "relative", "↓", about), Column("on E", "relative", "↓", about))
     rows = []
     for weights in dict.fromkeys(check.weights for check in checks):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovq.config import Spec, to_json
+from geovq.config import Spec, from_json, to_json
 from geovq.errors import CorruptArtifactError
 from geovq.models.model import QuantizedGrid
 from geovq.models.pixel_likelihood import DiscretizedLogistic
@@ -62,6 +62,11 @@ class HierarchicalTokenizer(ImageModule):
     def level_sizes(self) -> list[int]:
         """How many of the D numbers of a latent belong to each level."""
         return [grid.height * grid.width * self.model.latent_dim for grid in self.model.grids]
+
+    @property
+    def encodes_slowly(self) -> bool:
+        """Whether encoding calls the decoder: never."""
+        return False
 
     def encode(self, images: Images) -> np.ndarray:
         """Codes int64 (N, S) of images (N, C, H, W)."""
@@ -124,7 +129,7 @@ class HierarchicalTokenizer(ImageModule):
             raise CorruptArtifactError(
                 f"{folder}: holds a '{config.get('kind')}'; expected a hierarchical tokenizer"
             )
-        architecture, image_shape = Spec(**config["architecture"]), config["image_shape"]
+        architecture, image_shape = from_json(Spec, config.get("architecture")), config["image_shape"]
         model = build("model", architecture, image_shape=image_shape)
         tokenizer = cls(model, image_shape=image_shape, architecture=architecture)
         load_arrays(tokenizer, arrays)
@@ -152,7 +157,7 @@ class HierarchicalTokenizer(ImageModule):
 
     def _vectors(self, codes: Tensor) -> list[Tensor]:
         """Vectors (N, T, d) of codes (N, S), a level each."""
-        vectors = []
+        codes, vectors = codes.long(), []  # narrow integers would be taken for a mask, or be refused
         grids = zip(self.layout.grids, self.model.grids, strict=True)
         sizes = [grid.n_slots for grid in self.layout.grids]
         for part, (grid, (_, height, width, layer)) in zip(codes.split(sizes, 1), grids, strict=True):

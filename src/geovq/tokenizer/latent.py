@@ -159,8 +159,13 @@ class LatentTokenizer(Autoencoder):
         return latents
 
     @torch.inference_mode()
-    def layer_loss(self, latents: np.ndarray) -> float:
-        """Loss of the trained layer on latents (N, *latent_shape), summed over an image, mean over images."""
+    def layer_loss(self, latents: np.ndarray) -> float | None:
+        """Loss of the trained layer on latents (N, *latent_shape), summed over an image, mean over images.
+
+        None where a quantizer that was fitted after the fact, or tuned code vectors, find the codes.
+        """
+        if isinstance(self.quantizer, FittedQuantizer):
+            return None
         tokens = cut(torch.from_numpy(latents), self.tokens)
         return float(self.quantizer(tokens).loss) * tokens.shape[1]
 
