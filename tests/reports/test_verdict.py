@@ -126,7 +126,8 @@ def test_the_words_agree_with_the_paired_interval(pairs):
 def test_a_run_of_one_kind_compares_its_two_best():
     arms = dict.fromkeys(("one", "two", "three"), ARMS["ema"])
     errors = {"one": [0.02, 0.021], "two": [0.01, 0.0105], "three": [0.03, 0.03]}
-    records = [r for arm, found in errors.items() for seed, e in enumerate(found) for r in record(arm, seed, e)]
+    each = [(arm, seed, e) for arm, found in errors.items() for seed, e in enumerate(found)]
+    records = [r for arm, seed, e in each for r in record(arm, seed, e)]
     found = verdict(records, arms)
     assert found.contest == Contest("two", "one")
     assert found.text.startswith("At 64 bits an image, two (end to end) has 50 % lower test MSE than one")
