@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geovq.errors import InputError
-from geovq.search.nearest import nearest_codes, unit_of
+from geovq.search.nearest import lowest_of_rows, nearest_codes, unit_of
 
 SCORES_A_CHUNK = 2**20
 
@@ -161,7 +161,7 @@ def _smallest(scores_nbk: Tensor, count: int) -> tuple[Tensor, Tensor]:
     n, width, size = scores_nbk.shape
     scores = scores_nbk.view(n, -1)
     if count == 1:
-        column = scores.argmin(1, keepdim=True)
+        column = lowest_of_rows(scores)[:, None]
         return column // size, column % size
     found = min(count + 1, scores.shape[1])
     if width >= 8 and size > 2 * found:
