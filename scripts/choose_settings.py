@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geovq.config import DataConfig, RunConfig, TuneConfig
+from geovq.config import DataConfig, RunConfig, TuneConfig, with_overrides
 from geovq.data import load
 from geovq.pipeline.choice import coding_arms, try_variants
 from geovq.pipeline.stages import machine
@@ -138,6 +138,11 @@ def mnist_layers() -> Questions:
 def cifar10_vqvae2() -> Questions:
     """How one level and two are trained: rate, decay, commitment, clipping; of two what else there is."""
     config = recipe("cifar10-vqvae2")
+    # From where the search began, whatever the recipe has taken over from it since.
+    for name, model in config.models.items():
+        levels = [f"models.{name}.spec.params.layers.{i}" for i in range(len(model.spec.params["layers"]))]
+        start = [f"models.{name}.train.clip_norm=0", *(f"{level}.params.decay=0.99" for level in levels)]
+        config = with_overrides(config, start)
     questions: dict[str, tuple[RunConfig, Mapping[str, Sequence[str]]]] = {}
     for arm in ("two-levels", "one-level"):
         few = shorter(config, [arm], epochs=LEVEL_EPOCHS)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geovq.config import DataConfig
-from geovq.data import ImageSet, channel_statistics, image_set, load, statistics
+from geovq.data import ImageSet, image_set, load, statistics
+from geovq.data.statistics import channel_statistics
 from geovq.errors import DataError
 from geovq.seeding import numpy_generator
 
