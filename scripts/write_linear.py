@@ -72,8 +72,8 @@ def claim_table(methods: Rows, gradients: Rows) -> str:
         ["---", "---"],
         [
             "manual STE is autograd within 1.4 %",
-            f"gradients differ by at most {worst:.0g} of the largest entry, at {len(gradients)} pairs of "
-            f"weights; errors on fresh points by {manual} %",
+            f"gradients differ by at most {worst:.0g} of the largest entry of each, at {len(gradients)} pairs "
+            f"of weights; errors on fresh points by {manual} %",
         ],
         ["STE and rotation differ by 0.02 %", f"rotation trick against STE, fresh points: {rotation} %"],
         [
@@ -154,13 +154,17 @@ def encoder_table(methods: Rows, encoder: Rows) -> str:
 
 
 def percent(estimate: Estimate, decimals: int = 2) -> str:
-    """A share in per cent with its interval, in bold if that excludes zero.
+    """A share in per cent with its interval, in bold if that excludes zero; of one seed, alone.
 
     >>> percent(Estimate(-0.0043, -0.0055, -0.0031, 20)), percent(Estimate(0.00004, -0.001, 0.001, 20))
     ('**-0.43** [-0.55, -0.31]', '0.00 [-0.10, +0.10]')
+    >>> percent(Estimate(-0.0043, None, None, 1))
+    '-0.43'
     """
-    values = (estimate.mean, estimate.low or 0.0, estimate.high or 0.0)
-    mean, low, high = (_signed(100 * value, decimals) for value in values)
+    mean = _signed(100 * estimate.mean, decimals)
+    if estimate.low is None or estimate.high is None:
+        return mean
+    low, high = (_signed(100 * value, decimals) for value in (estimate.low, estimate.high))
     return f"{f'**{mean}**' if estimate.excludes_zero else mean} [{low}, {high}]"
 
 

@@ -25,7 +25,12 @@ COLUMNS = {
     "bits_entropy": "entropy bits",
     "utilization": "codes used",
 }
-RESIDUAL = ("cifar10-residual-vqvae-small", "cifar10-residual-vqvae-logistic")
+RESIDUAL = {  # run: what is said behind the arm's name
+    "cifar10-residual-vqvae-small": "",
+    "cifar10-residual-vqvae-logistic": ", trained on its likelihood",
+    "cifar10-ten-codebooks": ", ten groups a site, 5,760 bits",
+}
+LEVELS = {"cifar10-vqvae2": "", "cifar10-vqvae2-wide": ", as wide as one-level"}
 
 
 def choice_table(content: Mapping[str, Any]) -> str:
@@ -37,14 +42,21 @@ def choice_table(content: Mapping[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def arms_of(root: Path, runs: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
+    """Test values of the arms of several runs, each arm under its name with the words of its run."""
+    return {
+        f"{arm}{words}": values
+        for name, words in runs.items()
+        for arm, values in measured(root, name, COLUMNS).items()
+    }
+
+
 def tables(root: Path) -> dict[str, str]:
     """The tables by the name of their place in the page."""
-    residual = {arm: v for name in RESIDUAL for arm, v in measured(root, name, COLUMNS).items()}
     return {
-        "levels": layer_table(measured(root, "cifar10-vqvae2", COLUMNS), COLUMNS),
-        "residual": layer_table(residual, COLUMNS),
+        "levels": layer_table(arms_of(root, LEVELS), COLUMNS),
+        "residual": layer_table(arms_of(root, RESIDUAL), COLUMNS),
         "choices": choice_table(read_json(root / "results" / "choices" / "cifar10-vqvae2.json")),
-        "ten": layer_table(measured(root, "cifar10-ten-codebooks", COLUMNS), COLUMNS),
     }
 
 

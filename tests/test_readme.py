@@ -64,7 +64,10 @@ def test_commands_do_what_they_say(words: list[str], workplace: Path) -> None:
             check_laboratory(config)
             return
         # The recipes' own data has its own tests.
-        others = {"mnist": ["data.source=digits"], "cifar10": ["data.source=folder:photos", "data.image_size=32"]}
+        others = {
+            "mnist": ["data.source=digits"],
+            "cifar10": ["data.source=folder:photos", "data.image_size=32"],
+        }
         config = with_overrides(config, others.get(config.data.source, []))
         check_run(config, load(config.data))
         return

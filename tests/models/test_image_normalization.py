@@ -117,3 +117,9 @@ def test_what_is_no_normalization_is_refused_in_a_config(name, value):
     spec = Spec(name.split()[0], {**MODELS[name], "normalization": value})
     with pytest.raises(ConfigError, match=r"params\.normalization"):
         check("model", spec, ("image_shape",))
+
+
+@pytest.mark.parametrize("form", ["foo", [0.5, 0.2]])
+def test_anything_but_two_rows_is_refused(form):
+    with pytest.raises(ConfigError, match=r"expected 'train', or \[\[mean, ...\], \[deviation, ...\]\]"):
+        ChannelNormalization(3, form)

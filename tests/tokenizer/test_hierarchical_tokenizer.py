@@ -397,3 +397,12 @@ def test_priors_learn_its_codes_and_sample_images(hierarchical, few, kind, name,
     tokenizer.layout.validate(drawn)
     assert np.array_equal(drawn, prior.sample(5, seed=3))
     assert tokenizer.decode(drawn).shape == (5, 1, 8, 8)
+
+
+def test_latents_that_do_not_fit_are_refused(tokenizer):
+    size = sum(tokenizer.level_sizes)
+    for call in (tokenizer.decode_latents, tokenizer.layer_loss):
+        with pytest.raises(InputError, match=rf"latents have shape \(2, 7\); .* \(N, {size}\)"):
+            call(np.zeros((2, 7), np.float32))
+        with pytest.raises(InputError, match="latents have NaN or infinity"):
+            call(np.full((2, size), np.nan, np.float32))

@@ -48,8 +48,9 @@ class TrainConfig:
 
     ``ema_decay`` (0: none) validates and keeps a moving average of weights and codebooks in place of the
     weights themselves, which go on training (``geovq.training.averaging``). It averages over about
-    ``1 / (1 - ema_decay)`` steps: 0.999 for a training of several thousand steps, 0.9999 past 100,000. It
-    brings most where the learning rate is still large when training ends.
+    ``1 / (1 - ema_decay)`` steps, but over the last ninth of all steps at most: decays above .98 are the same
+    in trainings of under 450 steps, those above .998 in trainings of under 4,500. With a learning rate that
+    falls to zero, as here, it brought nothing where it was tried (docs/vqvae.md).
     """
 
     epochs: int

@@ -100,7 +100,7 @@ METRICS: dict[str, Metric] = {
     "total_nats": {
         "unit": "nats/image",
         "direction": "lower",
-        "about": "bce_nats plus kl_nats or commitment, unweighted; compare only arms of one kind.",
+        "about": "bce_nats plus kl_nats or commitment, of models trained on it; compare arms of one kind.",
     },
     "prior_bits_per_token": {
         "unit": "bits/token",

@@ -1,19 +1,17 @@
-"""Principal subspace, then the best of several k-means in it, each run to its end."""
+"""Principal subspace, then the best of several k-means in it, each run to its end or 1,000 iterations."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from geovq.linear.measure import evaluate, log_row, loss
 from geovq.linear.model import LinearVQVAE
 from geovq.linear.result import TrainingResult
 from geovq.linear.settings import Settings, checked_points
-from geovq.linear.start import kmeans_plus_plus, lloyd_step, principal_subspace
+from geovq.linear.start import kmeans_plus_plus, principal_subspace, to_fixed_point
 from geovq.search import nearest_codes_and_distances
 
 N_STARTS = 12
-MOST_ITERATIONS = 1000  # of one start; a fixed point comes long before
 
 
 def train(
@@ -34,9 +32,9 @@ def train(
 ) -> TrainingResult:
     """Encode by the principal subspace and take the best of 12 k-means++ starts, each run to its end.
 
-    The end is a fixed point of Lloyd's algorithm, the best the one of least *training* distortion. The first
-    start is that of "pca-lloyd". The log is that of the best: its start, every ``log_every``-th iteration and
-    its end.
+    The end is a fixed point of Lloyd's algorithm, or 1,000 iterations; the best is the one of least
+    *training* distortion. The first start is that of "pca-lloyd". The log is that of the best: its start,
+    every ``log_every``-th iteration and its end.
 
     Parameters
     ----------
@@ -54,7 +52,7 @@ def train(
     X_train, X_eval = checked_points(X_train, X_eval, m, K)
     W = principal_subspace(X_train, m)
     latents = X_train @ W.T
-    ways = [_to_fixed_point(latents, kmeans_plus_plus(latents, K, seed, i)) for i in range(N_STARTS)]
+    ways = (to_fixed_point(latents, kmeans_plus_plus(latents, K, seed, i)) for i in range(N_STARTS))
     way = min(ways, key=lambda codebooks: _distortion(latents, codebooks[-1]))
     logs = []
     for iteration, codebook in enumerate(way):
@@ -62,17 +60,6 @@ def train(
             model = LinearVQVAE(W, codebook)
             logs.append(log_row(iteration, model, loss(model, X_train, alpha, beta), X_eval))
     return {"model": model, "metrics": evaluate(model, X_eval), "logs": logs}
-
-
-def _to_fixed_point(latents: Tensor, codebook: Tensor) -> list[Tensor]:
-    """The codebooks (K, m) of Lloyd's algorithm from a start to the one that it no longer changes."""
-    codebooks = [codebook]
-    for _ in range(MOST_ITERATIONS):
-        moved = lloyd_step(latents, codebooks[-1])
-        if torch.equal(moved, codebooks[-1]):
-            break
-        codebooks.append(moved)
-    return codebooks
 
 
 def _distortion(latents: Tensor, codebook: Tensor) -> float:

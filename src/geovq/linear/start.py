@@ -13,6 +13,7 @@ from geovq.seeding import numpy_generator
 
 START_POINTS = 8000  # the first of the training points, among which k-means++ chooses
 START_ITERATIONS = 20  # of Lloyd on them, before a training by gradients
+MOST_ITERATIONS = 1000  # of Lloyd to a fixed point, which comes long before
 
 
 def principal_subspace(X: Tensor, m: int) -> Tensor:
@@ -45,6 +46,20 @@ def lloyd_step(latents: Tensor, codebook: Tensor) -> Tensor:
     counts = torch.bincount(codes, minlength=len(codebook))[:, None]
     sums = torch.zeros_like(codebook).index_add_(0, codes, latents)
     return torch.where(counts > 0, sums / counts.clamp_min(1), codebook)
+
+
+def to_fixed_point(latents: Tensor, codebook: Tensor) -> list[Tensor]:
+    """The codebooks (K, m) of Lloyd's algorithm on latents (n, m), from a start to the end.
+
+    The end is a codebook that a further step does not change, or that of the 1,000th iteration.
+    """
+    codebooks = [codebook]
+    for _ in range(MOST_ITERATIONS):
+        moved = lloyd_step(latents, codebooks[-1])
+        if torch.equal(moved, codebooks[-1]):
+            break
+        codebooks.append(moved)
+    return codebooks
 
 
 def paired_start(X: Tensor, m: int, K: int, seed: int) -> LinearVQVAE:

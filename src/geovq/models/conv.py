@@ -1,10 +1,10 @@
 """The convolutional encoder and decoder that all autoencoders share.
 
 Strided convolutions down, residual blocks, a projection to a flat latent or to a latent map, and the same
-backwards with transposed convolutions. With residual blocks the activations are ReLU, as published, which
-learns faster there. Without them they are GELU, because ReLU units in front of the head of a flat latent die
-within the first twenty steps: their thousands of inputs are all positive, so that one step of Adam moves a
-unit on every image at once.
+backwards with transposed convolutions. With residual blocks the activations are ReLU, as published; in short
+trials on CIFAR-10 maps of codes they learnt faster than GELU. Without them, and before the head of a flat
+latent, they are GELU, because ReLU units there die within the first twenty steps: their thousands of inputs
+are all positive, so that one step of Adam moves a unit on every image at once.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def map_sides(image_shape: Sequence[int], n_halvings: int) -> tuple[int, int]:
         raise ConfigError(
             f"images are {height}x{width}; the convolutional networks need sides that are multiples of "
             f"{factor}; resize them, for folder data with --set data.image_size=N, or take fewer than "
-            f"{n_halvings} halvings (widths, levels) or network 'dense'"
+            f"{n_halvings} halvings: fewer widths or levels"
         )
     return height // factor, width // factor
 

@@ -14,6 +14,7 @@ from geovq.models.blocks import Decoder, Encoder
 from geovq.models.conv import ConvDecoder, ConvEncoder, map_sides
 from geovq.models.dense import DenseDecoder, DenseEncoder
 from geovq.models.normalization import Normalization
+from geovq.models.reconstruction import ReconstructionLoss
 from geovq.vq import QuantizerLayer
 
 Network = Literal["conv", "dense"]
@@ -37,6 +38,7 @@ class ImageModel(nn.Module, ABC):
     """
 
     end_to_end: ClassVar[bool]
+    error: ReconstructionLoss
 
     @property
     @abstractmethod

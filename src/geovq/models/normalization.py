@@ -53,7 +53,12 @@ class ChannelNormalization(nn.Module):
         return (images - self.mean) / self.deviation
 
 
-def _check(normalization: Sequence[Sequence[float]], n_channels: int) -> None:
+def _check(normalization: Normalization, n_channels: int) -> None:
+    if isinstance(normalization, str) or any(not isinstance(row, Sequence) for row in normalization):
+        raise ConfigError(
+            f"normalization is {normalization!r}; expected 'train', or [[mean, ...], [deviation, ...]] with "
+            "a number for every channel"
+        )
     lengths = [len(row) for row in normalization]
     if lengths != [n_channels, n_channels]:
         raise ConfigError(

@@ -34,7 +34,7 @@ class VQVAE2(ImageModel):
 
     The finest map (``bottom``) has one token for every ``2^len(widths)`` pixels of a side; every level above
     it has half its sides. A level is encoded from its features and from what the quantized levels above
-    decode to, so that it codes what they leave; the decoder sees all of them.
+    decode to, so that it can code what they leave; the decoder sees all of them.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from geovq.config import ArmConfig, MapConfig, ModelConfig, RunConfig, Spec, TuneConfig
 from geovq.data import ImageSplits
 from geovq.errors import ConfigError, InputError
+from geovq.evaluation.likelihood import is_eight_bit
 from geovq.models.cut import cut, token_dim
 from geovq.models.model import AutoencoderModel, ImageModel
 from geovq.pipeline.arms import FLOOR, Arm, arms_of, has_layer, tokens_of
@@ -73,7 +75,13 @@ def _first_batch(model: ModelConfig, splits: ImageSplits) -> ImageModel:
     with seeded_weights(0, "check"):
         spec = with_normalization(model.spec, splits)
         built: ImageModel = build("model", spec, image_shape=splits.image_shape)
-    images = torch.from_numpy(splits.train.images(slice(0, model.train.batch_size)))
+    first = replace(splits.train, rows=splits.train.rows[: model.train.batch_size], labels=None)
+    if built.error.kind == "logistic" and not is_eight_bit(first):
+        raise ConfigError(
+            f"reconstruction is 'logistic', and images of {splits.name} are not 8-bit; expected intensities "
+            "that are multiples of 1/255; set reconstruction to 'mse' or 'bce'"
+        )
+    images = torch.from_numpy(first.images(slice(None)))
     with torch.no_grad():
         built.loss((images,), torch_generator(0, "check"))
     return built

@@ -85,7 +85,7 @@ def about(arm: Arm) -> str:
     if arm.kind == FLOOR:
         return f"posterior means of {arm.config.model}, not quantized"
     if arm.kind == END_TO_END:
-        text = f"{arm.config.model}, trained with its own layer"
+        text = f"{arm.config.model}, trained end to end"
     else:
         assert arm.config.quantizer is not None and arm.config.tokens is not None
         spec = arm.config.quantizer

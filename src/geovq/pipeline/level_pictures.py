@@ -10,10 +10,10 @@ from geovq.data import to_bytes
 from geovq.pipeline.arms import Arm
 from geovq.pipeline.context import Context
 from geovq.pipeline.tokenizers import arm_inputs, codes_of, load_tokenizer
+from geovq.reports.levels import N_IMAGES
 from geovq.storage.artifact import save_artifact
 from geovq.tokenizer.hierarchical import HierarchicalTokenizer
 
-N_PICTURES = 12
 MOST_NUMBERS = 2**26  # of the training images' quantized latents that a mean is taken of
 NUMBERS_A_CHUNK = 2**22
 
@@ -30,7 +30,7 @@ def draw_levels(run: Context, arm: Arm, seed: int) -> Path | None:
 
     def make(folder: Path, _: Path) -> None:
         codes = codes_of(run, arm, seed).splits
-        shown = codes["test"][:N_PICTURES]
+        shown = codes["test"][:N_IMAGES]
         images = run.images("test").images(slice(0, len(shown)))
         tensors = {"originals": to_bytes(images)}
         partly = np.repeat(_mean_latent(tokenizer, codes["train"])[None], len(shown), axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from torch import Tensor
 
 from geovq.config import LaboratoryConfig
 from geovq.config.laboratory import WITHOUT_STEPS
+from geovq.errors import TrainingError
 from geovq.linear import LinearVQVAE, low_rank_gaussian
 from geovq.linear.data import Part
 from geovq.pipeline.stages import Stages
 from geovq.registry import resolve
 from geovq.reports.laboratory_files import LinearTraining
-from geovq.storage.artifact import load_artifact, save_artifact
+from geovq.storage.artifact import file_hash, load_artifact, save_artifact
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,13 @@ def points(config: LaboratoryConfig, seed: int, part: Part) -> Tensor:
 def train_linear(run: Laboratory, method: str, seed: int) -> tuple[LinearTraining, LinearVQVAE]:
     """What a method learnt and measured at one seed; trained unless this run or an earlier one has it.
 
-    A method without gradient steps is trained once for all settings of the others.
+    A method without gradient steps is trained once for all settings of the others. A method whose source file
+    has changed is trained again; a change in what that file imports is not noticed.
+
+    Raises ``TrainingError`` naming the method and the seed if a training diverges.
     """
     config = run.config
+    train = resolve("linear-method", method)
     inputs: dict[str, Any] = {
         name: getattr(config, name)
         for name in ("D", "rank", "m", "K", "n_train", "n_eval", "alpha", "beta")  # the loss that is logged
@@ -71,20 +78,23 @@ def train_linear(run: Laboratory, method: str, seed: int) -> tuple[LinearTrainin
         room, words = f"{room}-beta{beta}-steps{steps}", f"{words}, beta {beta:g}, {steps} steps"
 
     def make(folder: Path, _: Path) -> None:
-        result = resolve("linear-method", method)(
-            points(config, seed, "train"),
-            points(config, seed, "evaluation"),
-            config.m,
-            config.K,
-            steps=config.steps,
-            batch=config.batch,
-            alpha=config.alpha,
-            beta=config.beta,
-            lrW=config.lrW,
-            lrE=config.lrE,
-            orthonormal=config.orthonormal,
-            seed=seed,
-        )
+        try:
+            result = train(
+                points(config, seed, "train"),
+                points(config, seed, "evaluation"),
+                config.m,
+                config.K,
+                steps=config.steps,
+                batch=config.batch,
+                alpha=config.alpha,
+                beta=config.beta,
+                lrW=config.lrW,
+                lrE=config.lrE,
+                orthonormal=config.orthonormal,
+                seed=seed,
+            )
+        except TrainingError as error:
+            raise TrainingError(f"{method}, seed {seed}: {error}") from error
         model: LinearVQVAE = result["model"]
         measured = {
             "metrics": _plain(result["metrics"]),
@@ -97,7 +107,7 @@ def train_linear(run: Laboratory, method: str, seed: int) -> tuple[LinearTrainin
     folder = run.stages.run(
         f"train {words}",
         f"trainings/{method}/{room}/{seed}",
-        {**inputs, "method": method, "seed": seed},
+        {**inputs, "method": method, "source": _source_hash(train), "seed": seed},
         make,
         arm=method,
         seed=seed,
@@ -114,6 +124,12 @@ def train_linear(run: Laboratory, method: str, seed: int) -> tuple[LinearTrainin
         tuple(stored["logs"]),
     )
     return training, LinearVQVAE(torch.from_numpy(tensors["W"]), torch.from_numpy(tensors["E"]))
+
+
+def _source_hash(train: Callable[..., Any]) -> str | None:
+    """SHA-256 of the file of the module that defines ``train``; None if it has none, as in a notebook."""
+    file = getattr(sys.modules[train.__module__], "__file__", None)
+    return file_hash(Path(file)) if file and Path(file).is_file() else None
 
 
 def _plain(values: dict[str, float]) -> dict[str, float]:

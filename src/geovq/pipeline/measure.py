@@ -84,7 +84,9 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
         mean, sigma = latents[f"{split}.mean"], latents[f"{split}.sigma"]
         measured, kept = _reconstruct(run.images(split), partial(_decoded, autoencoder.decode_latents, mean))
         kl = float(gaussian_kl_nats(torch.from_numpy(mean).double(), torch.from_numpy(sigma).double()))
-        values[split] = {**measured.values, "kl_nats": kl, "total_nats": measured.values["bce_nats"] + kl}
+        values[split] = {**measured.values, "kl_nats": kl}
+        if model.error.kind == "bce":
+            values[split]["total_nats"] = measured.values["bce_nats"] + kl
         tensors |= {f"{split}.errors": measured.errors}
         if split == "test":
             tensors |= kept
@@ -118,7 +120,8 @@ def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
             values[split] |= code_rate(stored.layout, stored.splits["train"], codes)
         if commitment is not None:
             values[split]["commitment"] = commitment
-            values[split]["total_nats"] = measured.values["bce_nats"] + commitment
+            if trained_model(run, arm.config.model, seed).error.kind == "bce":
+                values[split]["total_nats"] = measured.values["bce_nats"] + commitment
         tensors |= {f"{split}.errors": measured.errors}
         if split == "test":
             tensors |= {**kept, "usage_counts": counts}

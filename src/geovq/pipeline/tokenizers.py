@@ -112,8 +112,8 @@ def latent_chunks(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Rows of a split with their mean and sigma, by the encoder that the arm codes them with.
 
-    Those of a model that arms quantize after the fact are stored, the others are made as they are asked for:
-    memory does not grow with the number of images.
+    Those of a model that arms quantize after the fact are stored and read whole, the others are made as they
+    are asked for: of an end-to-end arm no more than a chunk is held at once.
     """
     images = run.images(split)
     own_encoder = arm.tuned and arm.config.tune is not None and arm.config.tune.parts == "all"

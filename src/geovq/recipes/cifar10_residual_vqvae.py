@@ -4,7 +4,7 @@ Strided convolutions down to 8x8 sites with one code of 512 each, two residual b
 channels (van den Oord et al. 2017, section 4.1). Images are standardised inside the model and their squared
 error, codebook loss and commitment are minimised. The run's `figures/epochs/` shows validation images after
 every epoch. The paper has ten codebooks a site: its 4.67 bits/dim are not those of 576 bits.
-Takes: hours on a CPU; meant for a GPU. `cifar10-residual-vqvae-small` takes minutes.
+Takes: hours on a CPU; meant for a GPU. `cifar10-residual-vqvae-small` is for one.
 Expect: not measured yet at this size; the small one's figures are in docs/vqvae.md.
 """
 

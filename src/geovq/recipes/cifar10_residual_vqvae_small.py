@@ -2,7 +2,7 @@
 
 `cifar10-residual-vqvae` in small, with two ways to learn the codebook: by gradients, as published, and by
 moving averages. Files of one's own in CIFAR-10's binary layout: `--data cifar-bin:PATH`.
-Takes: about 20 minutes on one core for all seeds with 20,000 images, with bfloat16 arithmetic.
+Takes: about 20 minutes on one core for all seeds with 20,000 images, 45 with all of CIFAR-10, in bfloat16.
 Expect: docs/vqvae.md has what was measured on a stand-in of 20,000 images.
 """
 

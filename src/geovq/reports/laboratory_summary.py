@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ HEADERS = {
     "usage_entropy_nats": ("Usage Ent", "nats"),
     "dead_fraction": ("Dead Frac", "fraction"),
 }
+OFTEN_DEFAULT = ("orthonormal", "lrW", "lrE", "alpha", "batch", "n_train")
+"""Settings that are told only where they are not those of ``LaboratoryConfig``."""
 DECIMALS = {"sse_per_sample": 6, "in_subspace_distortion": 6, "usage_entropy_nats": 4, "dead_fraction": 4}
 
 
@@ -55,12 +57,24 @@ def laboratory_summary(folder: Path) -> str:
 
 
 def settings_words(config: LaboratoryConfig) -> str:
-    """The settings of the run on one line."""
+    """The settings of the run on one line; those of ``OFTEN_DEFAULT`` where they differ from the default."""
     seeds = f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
+    defaults = {field.name: field.default for field in fields(config)}
+    others = [
+        f", {name} {_setting(value)}"
+        for name in OFTEN_DEFAULT
+        if (value := getattr(config, name)) != defaults[name]
+    ]
     return (
         f"D {config.D}, rank {config.rank}, m {config.m}, K {config.K}, beta {config.beta:g}, "
-        f"{config.steps} steps, {seeds}, {config.n_eval:,} evaluation samples"
+        f"{config.steps} steps, {seeds}, {config.n_eval:,} evaluation samples{''.join(others)}"
     )
+
+
+def _setting(value: bool | int | float) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _methods(trainings: Sequence[LinearTraining]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def level_rows(run: RunFiles) -> list[tuple[str, list[tuple[str, Picture]]]]:
         ]
         for level in range(len(names)):
             words = " + ".join(names[: level + 1])
-            alt = f"The same images decoded by {arm} from {words} alone."
+            alt = f"The same images decoded by {arm} from {words}, finer levels at their mean."
             rows.append((words, contact_sheet(tensors[str(level)][:N_IMAGES], N_IMAGES, alt)))
         shown.append((arm, rows))
     return shown

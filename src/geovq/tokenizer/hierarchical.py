@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geovq.config import Spec, from_json, to_json
-from geovq.errors import CorruptArtifactError
+from geovq.errors import CorruptArtifactError, InputError
 from geovq.models.model import QuantizedGrid
 from geovq.models.pixel_likelihood import DiscretizedLogistic
 from geovq.models.vqvae2 import VQVAE2
@@ -102,13 +102,21 @@ class HierarchicalTokenizer(ImageModule):
         return latents
 
     def decode_latents(self, latents: np.ndarray) -> np.ndarray:
-        """Images float32 (N, C, H, W) of quantized latents (N, D)."""
+        """Images float32 (N, C, H, W) of quantized latents (N, D).
+
+        Raises ``InputError`` if they have another size, or are not finite.
+        """
+        self._check_latents(latents)
         (images,) = self.in_batches(lambda batch: (self.model.decode(self._levels(batch)),), latents)
         return images
 
     @torch.inference_mode()
     def layer_loss(self, latents: np.ndarray) -> float:
-        """Losses of all layers on latents (N, D), summed over an image, mean over images."""
+        """Losses of all layers on latents (N, D), summed over an image, mean over images.
+
+        Raises ``InputError`` if they have another size, or are not finite.
+        """
+        self._check_latents(latents)
         levels = zip(self._levels(torch.from_numpy(latents)), self.model.grids, strict=True)
         return sum(float(grid.layer(tokens).loss) * tokens.shape[1] for tokens, grid in levels)
 
@@ -149,6 +157,13 @@ class HierarchicalTokenizer(ImageModule):
     def _latents(self, images: Tensor) -> tuple[Tensor]:
         levels, _ = self.model.quantize(images.float())
         return (_flat([level.tokens for level in levels]),)
+
+    def _check_latents(self, latents: np.ndarray) -> None:
+        size = sum(self.level_sizes)
+        if latents.shape[1:] != (size,):
+            raise InputError(f"latents have shape {latents.shape}; this tokenizer expects (N, {size})")
+        if not np.isfinite(latents).all():
+            raise InputError("latents have NaN or infinity; expected finite numbers")
 
     def _levels(self, latents: Tensor) -> list[Tensor]:
         """Tokens (N, T, d) of flat latents (N, D), a level each."""

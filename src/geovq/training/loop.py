@@ -38,11 +38,11 @@ PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  #
 OnEpoch = Callable[[int, nn.Module], None]
 """Called as ``on_epoch(epoch, model)``."""
 
-CHECKPOINT_SECONDS = 20
-"""At most this much work is lost when a run is killed; writing more often costs more than it saves."""
+CHECKPOINT_SECONDS, LONGEST_PAUSE = 20, 300
+"""At most so much work is lost when a run is killed: the former, or the latter where writing takes long."""
 
 CHECKPOINT_COST = 0.4
-"""Seconds that writing may take at that pace. A larger model is written less often, for as small a share."""
+"""Seconds that writing may take at the former pace. A larger model is written less often."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ class _Run:
                     self.checkpoints, self.fingerprint, self.state, self.model, self.optimizer, self.average
                 )
                 saved_at = time.monotonic()
-                pause = CHECKPOINT_SECONDS * max(1.0, (saved_at - began) / CHECKPOINT_COST)
+                slower = max(1.0, (saved_at - began) / CHECKPOINT_COST)
+                pause = min(CHECKPOINT_SECONDS * slower, LONGEST_PAUSE)
         load_arrays(self.model, self.state.best_weights)
         self.model.eval()
         epochs = self.state.step // self.order.steps_per_epoch
