@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geovq.config import DataConfig, ModelConfig, Spec, TrainConfig
-from geovq.data import BatchOrder, ImageSet, channel_statistics, chunks_of, image_set, load, to_bytes
+from geovq.data import BatchOrder, ImageSet, chunks_of, image_set, load, to_bytes
+from geovq.data.statistics import channel_statistics
 from geovq.models.vqvae import VQVAE
 from geovq.models.weights import arrays_of
-from geovq.pipeline.autoencoders import with_normalization
 from geovq.recipes import cifar10_residual_vqvae_small
 from geovq.registry import build
 from geovq.seeding import (
@@ -156,7 +156,11 @@ def recipe_model() -> ModelConfig:
 
 def new_model(images: ImageSet) -> VQVAE:
     """That model, untrained."""
-    spec: Spec = with_normalization(recipe_model().spec, images)
+    params = {
+        **recipe_model().spec.params,
+        "normalization": [list(row) for row in channel_statistics(images)],
+    }
+    spec = Spec("vqvae", params)
     with seeded_weights(0, "vqvae_training benchmark"):
         model: VQVAE = build("model", spec, image_shape=SHAPE)
     return model

@@ -30,7 +30,8 @@ LR_W, LR_E = 0.05, 0.2
 def rows(seed: int, n_fresh: int) -> Iterator[dict[str, Any]]:
     """Errors of the baseline, of the baseline run on to a fixed point, of the start and of STE, a row each.
 
-    STE is 500 steps at lrW 0.05, W made orthonormal after each. ``sse_per_sample`` on training points, on the 4,000 and on ``n_fresh`` further points of the distribution.
+    STE is 500 steps at lrW 0.05, W made orthonormal after each. ``sse_per_sample`` on training points, on
+    the 4,000 and on ``n_fresh`` further points of the distribution.
     """
     train, evaluation, fresh = _points(seed, n_fresh)
     values, vectors = np.linalg.eigh(np.cov(train.numpy(), rowvar=False, bias=True))

@@ -133,7 +133,7 @@ def method_rows(seed: int) -> Iterator[Row]:
 
 
 def gradient_rows(seed: int) -> Iterator[Row]:
-    """How far the gradients by hand are from autograd's on the first batch, each over its own largest entry."""
+    """How far the gradients by hand are from autograd's on the first batch, each over its largest entry."""
     data = points(seed)
     batch = data.train[batch_rows(len(data.train), CONFIG.batch, seed, step=0)]
     start = paired_start(data.train, CONFIG.m, CONFIG.K, seed)

@@ -72,8 +72,8 @@ def claim_table(methods: Rows, gradients: Rows) -> str:
         ["---", "---"],
         [
             "manual STE is autograd within 1.4 %",
-            f"gradients differ by at most {worst:.0g} of the largest entry of each, at {len(gradients)} pairs "
-            f"of weights; errors on fresh points by {manual} %",
+            f"gradients differ by at most {worst:.0g} of the largest entry of each, at {len(gradients)} "
+            f"pairs of weights; errors on fresh points by {manual} %",
         ],
         ["STE and rotation differ by 0.02 %", f"rotation trick against STE, fresh points: {rotation} %"],
         [

@@ -14,6 +14,7 @@ import torch
 
 from geovq.cli import _parser
 from geovq.config import LaboratoryConfig, with_overrides
+from geovq.evaluation.statistics import Estimate
 from geovq.linear import low_rank_gaussian
 from geovq.linear.start import paired_start
 from geovq.pipeline.laboratory import check_laboratory
@@ -54,6 +55,15 @@ def test_the_tables_are_what_the_measurements_say(monkeypatch):
     from concepts.tables import replaced
 
     assert replaced(PAGE, write_linear.tables(ROOT)) == PAGE
+
+
+def test_a_change_of_one_seed_stands_without_an_interval(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import write_linear
+
+    assert write_linear.percent(Estimate(-0.0043, None, None, 1)) == "-0.43"
+    assert write_linear.percent(Estimate(-0.0043, -0.0055, -0.0031, 20)) == "**-0.43** [-0.55, -0.31]"
+    assert write_linear.percent(Estimate(0.0, 0.0, 0.0, 20)) == "0.00 [0.00, 0.00]"
 
 
 @pytest.mark.parametrize("name", PARTS)

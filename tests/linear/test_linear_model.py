@@ -1,6 +1,7 @@
 """Data of low rank, the linear autoencoder, its metrics, its start, and what principal subspaces allow."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 
 from geovq.errors import InputError
 from geovq.linear import LinearVQVAE, evaluate, low_rank_gaussian, pca_lloyd, pca_lloyd_converged
-from geovq.linear.start import kmeans_plus_plus, lloyd_step, paired_start, principal_subspace
+from geovq.linear.start import (
+    kmeans_plus_plus,
+    lloyd_step,
+    paired_start,
+    principal_subspace,
+    to_fixed_point,
+)
 from geovq.seeding import torch_generator
 
 
@@ -133,6 +140,23 @@ def test_a_lloyd_step_takes_the_means_of_the_cells_and_never_adds_distortion(see
         expected = cell.mean(0) if len(cell) else codebook[code]
         assert torch.allclose(moved[code], expected, rtol=1e-10, atol=1e-12)
     assert squared_distances(latents, moved).amin(1).mean() <= distances.amin(1).mean() + 1e-12
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 8))
+def test_the_way_to_a_fixed_point_is_lloyd_steps_until_nothing_moves(seed, K):
+    latents, start = normal(40, 2, seed=seed), normal(K, 2, seed=seed + 1)
+    way = to_fixed_point(latents, start)
+    assert torch.equal(way[0], start)
+    for one, following in pairwise(way):
+        assert torch.equal(following, lloyd_step(latents, one)) and not torch.equal(following, one)
+    assert torch.equal(lloyd_step(latents, way[-1]), way[-1])
+
+
+def test_the_way_to_a_fixed_point_stops_after_a_thousand_iterations(monkeypatch):
+    monkeypatch.setattr("geovq.linear.start.lloyd_step", lambda latents, codebook: codebook + 1)
+    way = to_fixed_point(torch.zeros(3, 1), torch.zeros(1, 1))
+    assert [float(codebook) for codebook in way] == list(range(1001))
 
 
 def test_the_start_of_k_means_is_distinct_points_among_the_first_eight_thousand():

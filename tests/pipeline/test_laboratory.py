@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from geovq.cli import main
 from geovq.config import LaboratoryConfig, config_from_json, with_overrides
-from geovq.errors import ConfigError, StorageError
+from geovq.errors import ConfigError, StorageError, TrainingError
 from geovq.evaluation.records import read_metrics
 from geovq.linear import LinearVQVAE, evaluate
 from geovq.pipeline.carry_out import carry_out
@@ -152,6 +153,37 @@ def test_a_method_of_ones_own_takes_part(tmp_path: Path, monkeypatch: pytest.Mon
     config = with_overrides(recipe("lowrank-stiefel"), [*SMALL, 'methods=["rotation","twin"]'])
     summary = read(carry_out(config, tmp_path / "run") / "summary.json")["comparison"]
     assert summary["twin"] == summary["rotation"]
+
+
+def test_a_method_whose_file_was_edited_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own_method.py"
+    file.write_text(
+        "from geovq.linear import rotation\n\n\ndef train(*X, **s):\n    return rotation.train(*X, **s)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(FAMILIES["linear-method"], "own", "own_method:train")
+    config = with_overrides(recipe("lowrank-stiefel"), [*SMALL, 'methods=["pca-lloyd","own"]', "seeds=[0]"])
+
+    def trained(reuse: list[Path], name: str) -> set[str]:
+        told: list[str] = []
+        carry_out(config, tmp_path / name, reuse=reuse, tell=told.append)
+        return {line.split(": ")[1] for line in told}
+
+    try:
+        assert trained([], "first") == {"pca-lloyd, seed 0", "own, seed 0"}
+        assert trained([tmp_path / "first"], "same") == set()
+        file.write_text(file.read_text().replace("rotation", "ste_manual"))
+        assert trained([tmp_path / "first"], "edited") == {"own, seed 0"}
+    finally:
+        sys.modules.pop("own_method", None)
+
+
+def test_a_training_that_diverges_is_named(tmp_path: Path) -> None:
+    changes = ['methods=["pca-lloyd","ste-manual"]', "seeds=[3]", "orthonormal=false", "lrW=1e200"]
+    with pytest.raises(TrainingError, match=r"^ste-manual, seed 3: loss is (nan|inf) at step"):
+        carry_out(with_overrides(recipe("lowrank-stiefel"), [*SMALL, *changes]), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from geovq.reports import summary, write_report
 from geovq.reports.laboratory_changes import change, change_words
 from geovq.reports.laboratory_files import GradientCheck, LinearTraining, read_laboratory
 from geovq.reports.laboratory_published import published_change, published_errors
+from geovq.reports.laboratory_summary import settings_words
 from geovq.reports.laboratory_tables import by_value, error_table, sweep_table
 from geovq.reports.laboratory_words import verdict_words
 from geovq.seeding import numpy_generator
@@ -171,10 +172,35 @@ def test_published_changes_are_those_that_were_published():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"D": 32}, {"n_train": 10_000}, {"steps": 200}, {"beta": 0.1}, {"rank": 8}]
+    "setting",
+    [
+        {"D": 32},
+        {"n_train": 10_000},
+        {"steps": 200},
+        {"beta": 0.1},
+        {"rank": 8},
+        {"batch": 512},
+        {"alpha": 0.5},
+        {"lrW": 0.05},
+        {"lrE": 0.4},
+        {"orthonormal": False},
+    ],
 )
 def test_figures_of_other_settings_are_not_published_ones(setting):
     assert published_errors(replace(CONFIG, **setting), "convergence", 32) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({}, ""),
+        ({"lrW": 0.05}, ", lrW 0.05"),
+        ({"orthonormal": False, "n_train": 10_000}, ", orthonormal false, n_train 10,000"),
+        ({"lrE": 1.0, "alpha": 0.5, "batch": 2048}, ", lrE 1, alpha 0.5, batch 2,048"),
+    ],
+)
+def test_the_line_of_settings_ends_with_those_that_are_not_the_default(setting, words):
+    assert settings_words(replace(CONFIG, **setting)).endswith(f"4,000 evaluation samples{words}")
 
 
 def test_a_sweep_of_beta_keeps_the_baselines_at_every_beta():
@@ -213,7 +239,10 @@ def test_the_table_of_a_sweep_has_a_row_a_value_and_method():
 
 def test_findings_name_both_baselines_and_what_is_not_established(comprehensive):
     words = verdict_words(read_laboratory(comprehensive))
-    assert words[0].startswith("On the same samples and weights") and "3e-15" in words[0]
+    assert (
+        words[0].startswith("On the same samples and weights")
+        and "3e-15 of the largest entry of both" in words[0]
+    )
     assert any(w.startswith("ste-autograd has 1.0") and "higher error than pca-lloyd (" in w for w in words)
     assert any(w.startswith("ste-autograd has 2.0") and "than pca-lloyd-converged (" in w for w in words)
     assert any(w.startswith("No difference between rotation and pca-lloyd is established") for w in words)

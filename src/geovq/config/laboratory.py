@@ -13,7 +13,7 @@ BASELINE = "pca-lloyd"
 """The method that every other one is compared with, on the same data and seed."""
 
 CONVERGED = "pca-lloyd-converged"
-"""The baseline from many starts, each run to its end: a gain over it is none over a local optimum."""
+"""The baseline from many starts, each run to a fixed point: a gain over it is none over a local optimum."""
 
 WITHOUT_STEPS = (BASELINE, CONVERGED)
 """Methods that take no gradient steps: of the settings, only the data, m, K and the seed concern them."""

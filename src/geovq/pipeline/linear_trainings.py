@@ -128,7 +128,7 @@ def train_linear(run: Laboratory, method: str, seed: int) -> tuple[LinearTrainin
 
 def _source_hash(train: Callable[..., Any]) -> str | None:
     """SHA-256 of the file of the module that defines ``train``; None if it has none, as in a notebook."""
-    file = getattr(sys.modules[train.__module__], "__file__", None)
+    file = getattr(sys.modules.get(train.__module__), "__file__", None)
     return file_hash(Path(file)) if file and Path(file).is_file() else None
 
 

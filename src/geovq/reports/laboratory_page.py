@@ -38,8 +38,8 @@ INTERVALS = (
 )
 PUBLISHED_NOTE = (
     "Published: one seed, other data of the same distribution, against one start of Lloyd's algorithm; its "
-    "training of 500 steps took lrW 0.05, a W made orthonormal after a Euclidean step, and a start of its own. "
-    "Two methods differ from those published under their names: that rotation is a projection, and that "
+    "training of 500 steps took lrW 0.05, a W made orthonormal after a Euclidean step, and a start of its "
+    "own. Two methods differ from those published under their names: that rotation is a projection, and that "
     "gradient by hand divides each code's part by its own samples and not by the batch."
 )
 

@@ -52,7 +52,8 @@ def gradient_words(checks: Sequence[GradientCheck]) -> list[str]:
     worst = max(max(check.encoder, check.codebook) for check in checks)
     return [
         "On the same samples and weights the gradients derived by hand differ from autograd's by at most "
-        f"{worst:.0e} of the largest entry of both gradients (on W and on E), at {len(checks)} pairs of weights."
+        f"{worst:.0e} of the largest entry of both gradients (on W and on E), at {len(checks)} pairs of "
+        "weights."
     ]
 
 
