@@ -137,7 +137,7 @@ def test_an_unknown_network_is_refused_in_a_config_and_by_the_class(spec):
 
 
 def test_convolutions_point_to_the_network_that_takes_any_sides():
-    with pytest.raises(ConfigError, match=r"images are 7x7; .* or network 'dense'"):
+    with pytest.raises(ConfigError, match=r"images are 7x7; .* or take network 'dense'"):
         VAE((1, 7, 7))
     assert made(VAE_SPEC, (1, 7, 7)).encoder(draws(2, 1, 7, 7))[0].shape == (2, 20)
 

@@ -20,6 +20,9 @@ from geovq.models.normalization import ChannelNormalization, Normalization
 from geovq.models.residual import residual_stack
 
 
+OR_DENSE = "; or take network 'dense'"
+
+
 class ConvEncoder(Encoder):
     """Images (N, C, H, W) -> mean and sigma (N, latent_dim), or with ``spatial`` a map (N, latent_dim, h, w).
 
@@ -48,7 +51,7 @@ class ConvEncoder(Encoder):
         normalization: Normalization | None = None,
     ) -> None:
         check_sizes(widths, latent_dim, blocks)
-        height, width = map_sides(image_shape, len(widths))
+        height, width = map_sides(image_shape, len(widths), OR_DENSE)
         outputs = 2 * latent_dim if stochastic else latent_dim
         activation = nn.ReLU if blocks else nn.GELU
         layers = [*strided(image_shape[0], widths, activation), *residual_stack(widths[-1], blocks)]
@@ -83,7 +86,7 @@ class ConvDecoder(Decoder):
         blocks: int = 0,
     ) -> None:
         check_sizes(widths, latent_dim, blocks)
-        height, width = map_sides(image_shape, len(widths))
+        height, width = map_sides(image_shape, len(widths), OR_DENSE)
         activation = nn.ReLU if blocks else nn.GELU
         if spatial:
             start: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], kernel_size=1), activation()]
@@ -113,10 +116,10 @@ def transposed(widths: Sequence[int], channels: int, activation: type[nn.Module]
     return layers[:-1]
 
 
-def map_sides(image_shape: Sequence[int], n_halvings: int) -> tuple[int, int]:
+def map_sides(image_shape: Sequence[int], n_halvings: int, instead: str = "") -> tuple[int, int]:
     """Sides (h, w) of what ``n_halvings`` strided convolutions leave of images (C, H, W).
 
-    Raises ``ConfigError`` if they do not divide the images' sides.
+    Raises ``ConfigError`` if they do not divide the images' sides; ``instead`` is what else may be done.
     """
     _, height, width = image_shape
     factor = 2**n_halvings
@@ -124,7 +127,7 @@ def map_sides(image_shape: Sequence[int], n_halvings: int) -> tuple[int, int]:
         raise ConfigError(
             f"images are {height}x{width}; the convolutional networks need sides that are multiples of "
             f"{factor}; resize them, for folder data with --set data.image_size=N, or take fewer than "
-            f"{n_halvings} halvings: fewer widths or levels"
+            f"{n_halvings} halvings: fewer widths or levels{instead}"
         )
     return height // factor, width // factor
 
