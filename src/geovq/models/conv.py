@@ -19,7 +19,6 @@ from geovq.models.blocks import Decoder, Encoder
 from geovq.models.normalization import ChannelNormalization, Normalization
 from geovq.models.residual import residual_stack
 
-
 OR_DENSE = "; or take network 'dense'"
 
 
