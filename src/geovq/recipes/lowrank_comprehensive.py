@@ -2,7 +2,7 @@
 
 Source: the four experiments published with nikitus20/vqvae (GitHub) from one seed each, here over five seeds
 with the differences paired, and with `pca-lloyd-converged` beside `pca-lloyd`.
-Takes: about 5 minutes on one core.
+Takes: 5 to 10 minutes on one core.
 Expect: no difference from pca-lloyd established at 500 steps: +0.08 % [-0.81, +0.97] for straight-through
 gradients by hand or by autograd, where -1.27 and -1.68 % were published; beta changes 0.03 % at most.
 """
