@@ -97,7 +97,7 @@ def _measure_floor(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], d
     }
     decode = {split: partial(_decoded, autoencoder.decode_latents, samples[split]) for split in HELD_OUT}
     bits = {split: values[split]["kl_nats"] / math.log(2) for split in HELD_OUT}
-    return _with_likelihood(run, values, decode, bits, model.decoder.likelihood), tensors
+    return _with_likelihood(run, values, decode, bits, autoencoder.likelihood), tensors
 
 
 def _measure_codes(run: Context, arm: Arm, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

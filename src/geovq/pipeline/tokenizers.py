@@ -91,9 +91,10 @@ def encode_images(run: Context, arm: Arm, seed: int) -> Path | None:
         splits = {}
         for split in HELD_OUT if encodes_slowly(arm) else SPLITS:
             images = run.images(split)
-            if isinstance(tokenizer, HierarchicalTokenizer):
+            if arm.kind == END_TO_END:
                 parts = [tokenizer.encode(images.images(rows)) for rows in chunks_of(images)]
             else:
+                assert isinstance(tokenizer, LatentTokenizer)
                 parts = [
                     tokenizer.encode_latents(mean, sigma, images.images(rows) if arm.aware else None)
                     for rows, mean, sigma in latent_chunks(run, arm, seed, split)

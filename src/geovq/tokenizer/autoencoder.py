@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from geovq.errors import InputError
+from geovq.models.blocks import Decoder
+from geovq.models.pixel_likelihood import DiscretizedLogistic
 from geovq.tokenizer.image_module import ImageModule
 from geovq.tokenizer.protocol import Images
 
@@ -28,6 +30,11 @@ class Autoencoder(ImageModule):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, image_shape: Sequence[int]) -> None:
         super().__init__(image_shape)
         self.encoder, self.decoder = encoder.eval(), decoder.eval()
+
+    @property
+    def likelihood(self) -> DiscretizedLogistic | None:
+        """That of pixels given the decoded image, where the decoder was trained with one."""
+        return self.decoder.likelihood if isinstance(self.decoder, Decoder) else None
 
     def posterior(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and sigma, float32 (N, *latent_shape) each.

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from geovq.config import AwareConfig, Spec, from_json, to_json
 from geovq.errors import CorruptArtifactError, InputError
 from geovq.geometry import pullback_metrics
-from geovq.models.blocks import Decoder
 from geovq.models.cut import cut, paste, token_dim
-from geovq.models.pixel_likelihood import DiscretizedLogistic
 from geovq.models.rectifier import Rectifier
 from geovq.models.weights import arrays_of, load_arrays, weight_hashes
 from geovq.quantizers.module import FittedQuantizer
@@ -100,11 +98,6 @@ class LatentTokenizer(Autoencoder):
     def bits_per_image(self) -> float:
         """Nominal bits an image."""
         return self.layout.bits
-
-    @property
-    def likelihood(self) -> DiscretizedLogistic | None:
-        """That of pixels given the decoded image, where the decoder was trained with one."""
-        return self.decoder.likelihood if isinstance(self.decoder, Decoder) else None
 
     @property
     def encodes_slowly(self) -> bool:
