@@ -44,7 +44,7 @@ class TrainConfig:
 
     ``clip_norm`` (0: none) is the largest length that the gradient of all parameters together may have; a
     longer one is scaled down to it. For losses with rare spikes, which would throw the weights far off.
-    Losses are sums over an image, and usual gradients 10 to 300 long: a bound of 1 would cut every one.
+    Losses are sums over an image and their gradients long: a bound of 1 would cut nearly every one.
 
     ``ema_decay`` (0: none) validates and keeps a moving average of weights and codebooks in place of the
     weights themselves, which go on training (``geovq.training.averaging``). It averages over about

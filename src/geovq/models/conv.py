@@ -1,10 +1,10 @@
 """The convolutional encoder and decoder that all autoencoders share.
 
 Strided convolutions down, residual blocks, a projection to a flat latent or to a latent map, and the same
-backwards with transposed convolutions. With residual blocks the activations are ReLU, as published; in short
-trials on CIFAR-10 maps of codes they learnt faster than GELU. Without them, and before the head of a flat
-latent, they are GELU, because ReLU units there die within the first twenty steps: their thousands of inputs
-are all positive, so that one step of Adam moves a unit on every image at once.
+backwards with transposed convolutions. With residual blocks the activations are ReLU, as published. Without
+them, and before the head of a flat latent, they are GELU, because ReLU units there die within the first
+twenty steps: their thousands of inputs are all positive, so that one step of Adam moves a unit on every image
+at once.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def _argmin_in_chunks(points: Tensor, codebook: Tensor, offsets: Tensor) -> Tens
 def lowest_of_rows(scores: Tensor) -> Tensor:
     """Column int64 (n,) of the lowest of each row of scores (n, K), the first of equals."""
     if scores.device.type == "cpu":
-        # NumPy compares many numbers at once: on a processor ten times faster than PyTorch.
+        # NumPy compares many numbers at once: faster than PyTorch on a processor.
         return torch.from_numpy(scores.numpy().argmin(1))
     return scores.argmin(1)
 
